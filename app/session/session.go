@@ -1,0 +1,71 @@
+// Package session is the model of a session (one agent in one machine), its folder on disk, and the client of its supervisor's API.
+package session
+
+import (
+	"time"
+
+	"capsid/guest/control"
+)
+
+// State is where a session is in its life.
+type State string
+
+const (
+	Starting State = "starting"
+	Running  State = "running"
+	Paused   State = "paused"
+	Stopped  State = "stopped" // ended in order, or its supervisor is gone
+	Failed   State = "failed"  // could not start, or its machine crashed; Error says why
+)
+
+// Access is how the workspace is shared.
+type Access string
+
+const (
+	ReadWrite Access = "read-write"
+	ReadOnly  Access = "read-only"
+)
+
+// Session is what was asked for; session.json in the session's folder.
+type Session struct {
+	ID         string    `json:"id"`   // 8 hexadecimal digits
+	Name       string    `json:"name"` // unique among living sessions: [a-z0-9][a-z0-9-]{0,40}
+	Agent      string    `json:"agent"`
+	Workspace  string    `json:"workspace"` // absolute, symbolic links resolved; empty when none is shared
+	Access     Access    `json:"access"`
+	CPUs       int       `json:"cpus"`
+	Memory     int64     `json:"memory"` // bytes
+	Backend    string    `json:"backend"`
+	Image      string    `json:"image"`            // digest
+	Policy     string    `json:"policy,omitempty"` // a policy file for this session alone, beside user.toml
+	Autonomous bool      `json:"autonomous"`
+	Created    time.Time `json:"created"`
+}
+
+// Status is a session as it is now; status.json in its folder and GET /v1/status.
+type Status struct {
+	Session
+	State     State                  `json:"state"`
+	PID       int                    `json:"pid"` // the supervisor's, while it lives
+	Started   time.Time              `json:"started"`
+	Ended     time.Time              `json:"ended"`
+	Steps     []Step                 `json:"steps"` // of the start, in order
+	Terminals []control.TerminalInfo `json:"terminals"`
+	Backing   string                 `json:"backing"`  // what runs the machine and why, one line
+	Defences  []string               `json:"defences"` // every layer in force, one line each
+	Error     string                 `json:"error,omitempty"`
+	Hint      string                 `json:"hint,omitempty"`    // the next step when there is an Error
+	Console   []string               `json:"console,omitempty"` // last console lines of a failed machine
+	Blocked   int                    `json:"blocked"`           // refused requests that nobody has decided on yet
+}
+
+// Step is one step of a session's start, shown as it happens.
+type Step struct {
+	Name     string        `json:"name"`
+	Done     bool          `json:"done"`
+	Duration time.Duration `json:"duration"` // nanoseconds, when Done
+	Detail   string        `json:"detail,omitempty"`
+}
+
+// MainTerminal is the terminal that the session's agent runs in.
+const MainTerminal = "main"
