@@ -1,0 +1,48 @@
+package session
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// A session's lock file is locked by its supervisor for as long as it lives; the kernel lets go of it however the supervisor ends, so
+// the lock tells the truth where status.json may not. It is locked before the session's folder gets its name and handed to the supervisor as
+// an open file: there is no moment in which a session that is coming up looks dead.
+const lockName = "lock"
+
+// tryLock locks path; it makes the file. nil, nil means that another holds it.
+func tryLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, nil
+		}
+		return nil, &os.PathError{Op: "lock", Path: path, Err: err}
+	}
+	return f, nil
+}
+
+// alive reports whether a supervisor holds the session's lock. Probes take the lock shared, so they never see one another.
+func alive(folder string) bool {
+	f, err := os.OpenFile(filepath.Join(folder, lockName), os.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(flock(f, unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// killTime is how long Remove waits for a supervisor to end its session in order.
+const killTime = 30 * time.Second
+
+// Remove takes a session away with all that it wrote. A running one is refused with ErrAlive unless force is set; then it is ended first.
+func (s *Store) Remove(id string, force bool) error {
+	if !idPattern.MatchString(id) {
+		return &Error{Message: fmt.Sprintf("no session %q", id), Hint: "capsid ps lists them", Err: ErrUnknown}
+	}
+	folder := s.paths.Folder(id)
+	if _, err := os.Stat(folder); errors.Is(err, os.ErrNotExist) {
+		return &Error{Message: fmt.Sprintf("no session %q", id), Hint: "capsid ps lists them", Err: ErrUnknown}
+	}
+	if alive(folder) {
+		if !force {
+			return &Error{Message: "session " + id + " is running", Hint: "capsid kill " + id + " ends it; capsid rm --force " + id + " ends and removes it", Err: ErrAlive}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), killTime)
+		defer cancel()
+		if err := s.Client(id).Kill(ctx); err != nil || s.awaitDead(ctx, id) != nil {
+			if err := s.slay(id); err != nil {
+				return err
+			}
+		}
+	}
+	return s.discard(id)
+}
+
+// awaitDead returns when no supervisor holds the session's lock.
+func (s *Store) awaitDead(ctx context.Context, id string) error {
+	free := make(chan error, 1)
+	go func() {
+		f, err := os.OpenFile(filepath.Join(s.paths.Folder(id), lockName), os.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = flock(f, unix.LOCK_SH)
+			f.Close()
+		}
+		free <- err
+	}()
+	select {
+	case <-free:
+		return nil // a lock that cannot be opened is nobody's
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// slay kills a supervisor that does not end by itself. Its machine and its share end with it: their kernel-side ties see to that.
+func (s *Store) slay(id string) error {
+	data, err := os.ReadFile(filepath.Join(s.paths.Folder(id), lockName))
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil || pid <= 1 || !alive(s.paths.Folder(id)) {
+		return fmt.Errorf("the supervisor of session %s does not answer and is not known by number", id)
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("end the supervisor of session %s: %w", id, err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), killTime)
+	defer cancel()
+	if err := s.awaitDead(ctx, id); err != nil {
+		return fmt.Errorf("the supervisor of session %s (process %d) cannot be ended: %w", id, pid, err)
+	}
+	return nil
+}
+
+// discard removes the folder and socket of a session whose supervisor is gone. The folder loses its name first, so nobody sees half of it.
+func (s *Store) discard(id string) error {
+	old := filepath.Join(s.paths.Sessions(), ".old-"+id)
+	err := os.Rename(s.paths.Folder(id), old)
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		err = os.RemoveAll(old)
+	}
+	if rmErr := os.Remove(s.paths.Socket(id)); rmErr != nil && !errors.Is(rmErr, os.ErrNotExist) {
+		err = errors.Join(err, rmErr)
+	}
+	if err != nil {
+		return fmt.Errorf("remove session %s: %w", id, err)
+	}
+	return nil
+}
