@@ -34,6 +34,10 @@ func Canonical(host string) (string, error) {
 	if err := checkName(name); err != nil {
 		return "", fmt.Errorf("host %q: %w", host, err)
 	}
+	// A name that maps to something else the second time would be two names to two readers.
+	if again, err := profile.ToASCII(name); err != nil || again != name {
+		return "", fmt.Errorf("host %q has no stable ASCII form", host)
+	}
 	return name, nil
 }
 
