@@ -1,0 +1,107 @@
+package link
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+)
+
+// script is the guest's side of a serial port: bytes that were made up, and what comes back is not read by anyone.
+type script struct {
+	io.Reader
+	closed chan struct{}
+}
+
+func (s script) Write(p []byte) (int, error) { return len(p), nil }
+func (s script) Close() error                { close(s.closed); return nil }
+
+func frames(fs ...frame) []byte {
+	var b []byte
+	for _, f := range fs {
+		b = f.append(b)
+		b = append(b, make([]byte, min(f.body(), 2*maxFrame))...)
+	}
+	return b
+}
+
+func TestHostileFrames(t *testing.T) {
+	syn := frame{kind: typeWindowUpdate, flags: flagSYN, id: 2}
+	port := frame{kind: typeData, id: 2, length: 4}
+	tests := []struct {
+		name  string
+		bytes []byte
+		fatal bool
+	}{
+		{"nothing", nil, false},
+		{"stream and port", frames(syn, port), false},
+		{"half a header", frames(syn)[:5], false},
+		{"half a body", frames(syn, port)[:20], false},
+		{"other version", append([]byte{1}, frames(syn)[1:]...), true},
+		{"unknown type", frames(frame{kind: 9, id: 2}), true},
+		{"ping", frames(frame{kind: 2, flags: flagSYN, length: 7}), true},
+		{"go away", frames(frame{kind: 3}), true},
+		{"unknown flag", frames(frame{kind: typeWindowUpdate, flags: 16, id: 2}), true},
+		{"stream zero", frames(frame{kind: typeWindowUpdate, flags: flagSYN}), true},
+		{"number of the host's", frames(frame{kind: typeWindowUpdate, flags: flagSYN, id: 1}), true},
+		{"opened twice", frames(syn, syn), true},
+		{"opened and reset", frames(syn, frame{kind: typeWindowUpdate, flags: flagSYN | flagRST, id: 2}), true},
+		{"opened by data", frames(frame{kind: typeData, flags: flagSYN, id: 2, length: 4}), true},
+		{"data with an end", frames(syn, frame{kind: typeData, flags: flagFIN, id: 2, length: 4}), true},
+		{"huge frame", frames(syn, frame{kind: typeData, id: 2, length: 1 << 31}), true},
+		{"huge window", frames(syn, frame{kind: typeWindowUpdate, id: 2, length: 1 << 31}), true},
+		{"data before the answer", frames(syn, frame{kind: typeData, id: 2, length: 100}), true},
+		{"closed twice", frames(syn, frame{kind: typeWindowUpdate, flags: flagFIN, id: 2}, frame{kind: typeWindowUpdate, flags: flagFIN, id: 2}), true},
+		{"data after the end", frames(syn, frame{kind: typeWindowUpdate, flags: flagFIN, id: 2}, port), true},
+		{"unasked acknowledgement", frames(syn, frame{kind: typeWindowUpdate, flags: flagACK, id: 2}), true},
+		{"data of no stream", frames(frame{kind: typeData, id: 8, length: 1000}, frame{kind: typeData, id: 7, length: 1000}), false},
+		{"reset of no stream", frames(frame{kind: typeWindowUpdate, flags: flagRST, id: 8}), false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			m := NewMux(script{strings.NewReader(string(test.bytes)), make(chan struct{})}, Host)
+			defer m.Close()
+			<-m.Done()
+			if fatal := errors.Is(m.Err(), ErrProtocol); fatal != test.fatal {
+				t.Errorf("err: %v", m.Err())
+			}
+		})
+	}
+}
+
+// FuzzGuard plays a guest that sends anything. Whatever it is, the link ends when the bytes do and its bounds hold.
+func FuzzGuard(f *testing.F) {
+	syn := frame{kind: typeWindowUpdate, flags: flagSYN, id: 2}
+	f.Add(frames(syn, frame{kind: typeData, id: 2, length: 4}))
+	f.Add(frames(syn, frame{kind: typeWindowUpdate, flags: flagFIN, id: 2}))
+	f.Add(frames(syn, frame{kind: typeWindowUpdate, flags: flagRST, id: 2}, syn))
+	f.Add(frames(frame{kind: typeWindowUpdate, flags: flagACK, id: 1}, frame{kind: typeData, id: 1, length: 1}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		l := limits{streams: 4, unread: 1 << 10, resets: 4}
+		m := newMux(script{strings.NewReader(string(b)), make(chan struct{})}, Host, l)
+		defer m.Close()
+		lis, err := m.Listen(0)
+		if err == nil {
+			go func() {
+				for {
+					c, err := lis.Accept()
+					if err != nil {
+						return
+					}
+					go func(c net.Conn) {
+						io.Copy(io.Discard, c)
+						c.Close()
+					}(c)
+				}
+			}()
+		}
+		go m.Dial(t.Context(), 1)
+		<-m.Done()
+		m.guard.mu.Lock()
+		defer m.guard.mu.Unlock()
+		if m.guard.inbound > l.streams || m.guard.inbound < 0 || len(m.guard.remote) > l.resets {
+			t.Errorf("%d streams, %d resets", m.guard.inbound, len(m.guard.remote))
+		}
+	})
+}
