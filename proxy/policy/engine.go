@@ -16,6 +16,9 @@ type Engine struct {
 	paths   Paths
 	reload  sync.Mutex // one at a time, so that an older read never replaces a newer one
 	current atomic.Pointer[Policy]
+
+	mu      sync.Mutex
+	changed chan struct{} // closed at the next change; nil while nobody waits
 }
 
 // Open loads the files; a fault in any is an error, so that nothing starts under half a policy.
@@ -39,7 +42,23 @@ func (e *Engine) Reload() error {
 		return err
 	}
 	e.current.Store(p)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.changed != nil {
+		close(e.changed)
+		e.changed = nil
+	}
 	return nil
+}
+
+// Changed returns a channel that is closed when the policy in force is next replaced.
+func (e *Engine) Changed() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.changed == nil {
+		e.changed = make(chan struct{})
+	}
+	return e.changed
 }
 
 // settle is how long a file must be quiet before it is read: editors write in several steps.
