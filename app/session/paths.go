@@ -89,6 +89,10 @@ func (p Paths) prepare() error {
 	if err := os.MkdirAll(p.Sessions(), 0o700); err != nil {
 		return err
 	}
+	// Made now, since changes are watched for in it.
+	if err := os.MkdirAll(p.Config, 0o700); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(p.Runtime), 0o700); err != nil {
 		return err
 	}

@@ -29,15 +29,28 @@ func (s *Store) Remove(id string, force bool) error {
 		if !force {
 			return &Error{Message: "session " + id + " is running", Hint: "capsid kill " + id + " ends it; capsid rm --force " + id + " ends and removes it", Err: ErrAlive}
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), killTime)
-		defer cancel()
-		if err := s.Client(id).Kill(ctx); err != nil || s.awaitDead(ctx, id) != nil {
-			if err := s.slay(id); err != nil {
-				return err
-			}
+		if err := s.Kill(context.Background(), id); err != nil && !errors.Is(err, ErrNotRunning) {
+			return err
 		}
 	}
 	return s.discard(id)
+}
+
+// Kill ends a running session: in order when its supervisor answers, by force when it does not. When it returns nil the supervisor and the machine
+// are gone; the folder stays.
+func (s *Store) Kill(ctx context.Context, id string) error {
+	if !alive(s.paths.Folder(id)) {
+		return &Error{Message: "session " + id + " is not running", Hint: "capsid rm " + id + " removes it", Err: ErrNotRunning}
+	}
+	limit, cancel := context.WithTimeout(ctx, killTime)
+	defer cancel()
+	if err := s.Client(id).Kill(limit); err == nil && s.awaitDead(limit, id) == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return s.slay(id)
 }
 
 // awaitDead returns when no supervisor holds the session's lock.

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"capsid/app/session"
+	"capsid/assets"
+	"capsid/guest/image"
+	"capsid/proxy/policy"
+)
+
+func (c *cli) newCmd() *cobra.Command {
+	var o session.StartOptions
+	var readOnly, detach, yes, ask bool
+	var memory string
+	cmd := &cobra.Command{
+		Use:   "new AGENT [DIR]",
+		Short: "Start an agent in a machine of its own, with DIR in front of it",
+		Long: `new starts a session: a machine of its own for one agent, with the folder DIR (the current one if it is not given) at the same path.
+Agents are claude, codex, gemini, shell, and those of your own in the agents folder of Capsid's configuration.
+
+On a terminal it attaches at once; ctrl-] detaches, and the session goes on.`,
+		Example: "  capsid new claude ~/src/project\n  capsid new shell . --read-only --detach",
+		Args:    between(1, 2, "an agent (claude, codex, gemini, shell) and perhaps a folder"),
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return c.agentNames(), cobra.ShellCompDirectiveNoFileComp
+			}
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Agent, o.Workspace, o.Supervised = args[0], ".", ask
+			if len(args) == 2 {
+				o.Workspace = args[1]
+			}
+			if readOnly {
+				o.Access = session.ReadOnly
+			}
+			if memory != "" {
+				n, err := policy.ParseSize(memory)
+				if err != nil {
+					return usageError{"--memory: " + err.Error() + `; write it as "2GiB"`, cmd}
+				}
+				o.Memory = n
+			}
+			return c.start(cmd, o, yes, detach)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Name, "name", "", "name of the session (default: the agent's, with a number)")
+	f.BoolVar(&readOnly, "read-only", false, "the agent may read the folder but not write to it")
+	f.IntVar(&o.CPUs, "cpus", 0, "number of processors (default: [session] of the policy files, else 2)")
+	f.StringVar(&memory, "memory", "", `size of the memory, as in "4GiB" (default: [session] of the policy files, else 2GiB)`)
+	f.StringVar(&o.Policy, "policy", "", "a policy file for this session alone, beside user.toml")
+	f.StringVar(&o.Backend, "backend", "", "what runs the machine (default: the best of this computer)")
+	f.BoolVar(&ask, "no-autonomous", false, "let the agent ask before it acts; by default the machine is the sandbox")
+	f.BoolVarP(&detach, "detach", "d", false, "print the session's ID and do not attach")
+	f.BoolVarP(&yes, "yes", "y", false, "answer yes to what would be asked")
+	return cmd
+}
+
+// agentNames are for completion and hints; a fault in an agent's file is for new to tell.
+func (c *cli) agentNames() []string {
+	p, err := session.DefaultPaths()
+	if err != nil {
+		return nil
+	}
+	agents, err := assets.Agents(p.Agents())
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, a := range agents {
+		names = append(names, a.Name)
+	}
+	return names
+}
+
+// start starts a session, asking what needs to be asked, and attaches to it.
+func (c *cli) start(cmd *cobra.Command, o session.StartOptions, yes, detach bool) error {
+	store, err := c.store()
+	if err != nil {
+		return err
+	}
+	var st session.Status
+	for {
+		st, err = store.Start(cmd.Context(), o, c.steps())
+		switch {
+		case errors.Is(err, session.ErrWide) && !o.AcceptWide:
+			if !yes && (!c.asks() || !c.confirm(err.Error()+". Share all of it, read-only?")) {
+				return &session.Error{Message: oneLine(err.Error()), Hint: "choose a project's folder, or say --yes to share all of it read-only"}
+			}
+			o.AcceptWide = true
+			continue
+		case errors.Is(err, image.ErrNone):
+			if !c.asks() || !yes && !c.confirm("There is no image to start from yet. Build it now? It takes some minutes and about 2 GB.") {
+				return err
+			}
+			if err := c.buildImage(cmd.Context(), store.Paths()); err != nil {
+				return err
+			}
+			continue
+		}
+		break
+	}
+	if err != nil {
+		for _, line := range st.Console {
+			c.note("  | %s", plain(line))
+		}
+		if cmd.Context().Err() != nil {
+			return errors.New("interrupted; nothing of the session is left")
+		}
+		return err
+	}
+	if detach || !isTerminal(c.in) || !isTerminal(c.outFile) {
+		_, err := fmt.Fprintln(c.out, st.ID)
+		return err
+	}
+	return c.attach(cmd.Context(), store.Client(st.ID), st, session.MainTerminal)
+}

@@ -1,0 +1,271 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"capsid/app/session"
+	"capsid/assets"
+	"capsid/guest/control"
+	"capsid/guest/image"
+	"capsid/guest/link"
+	"capsid/proxy"
+	"capsid/proxy/ca"
+	"capsid/proxy/ledger"
+	"capsid/proxy/policy"
+	"capsid/vmm"
+)
+
+// start brings everything up. On failure the caller unwinds what is up by then.
+func (s *Supervisor) start(ctx context.Context) error {
+	img, err := s.checkImage(ctx)
+	if err != nil {
+		return err
+	}
+	disk := filepath.Join(s.folder, "disk.ext4")
+	_, end := s.state.step("make disk")
+	if err := makeDisk(ctx, disk); err != nil {
+		return fmt.Errorf("make disk: %w", err)
+	}
+	end()
+	share, err := s.startShare(ctx)
+	if err != nil {
+		return err
+	}
+	backend, why, err := chooseBackend(ctx, s.cfg.Backends, s.sess.Backend)
+	if err != nil {
+		return err
+	}
+	detail, end := s.state.step("start machine")
+	detail(backend.Name())
+	s.machine, err = backend.Start(ctx, vmm.Config{
+		Name: s.sess.Name, Kernel: img.Kernel(), Initrd: img.Initrd(), CPUs: s.sess.CPUs, Memory: s.sess.Memory, Dir: s.folder,
+		Disks: []vmm.Disk{{Path: img.Root(), ReadOnly: true}, {Path: disk}},
+	})
+	if err != nil {
+		return fmt.Errorf("start machine: %w", err)
+	}
+	s.down.add(func() { s.machine.Close() })
+	end()
+	s.state.change(func(st *session.Status) {
+		st.Backing = backend.Name() + ": " + s.machine.Info().Detail + " (" + why + ")"
+	})
+	authority, err := ca.Open(s.cfg.Paths.CA())
+	if err != nil {
+		return fmt.Errorf("open authority: %w", err)
+	}
+	if err := s.serveGuest(authority, share); err != nil {
+		return err
+	}
+	if err := s.boot(ctx); err != nil {
+		return err
+	}
+	if err := s.setUp(ctx, authority, share); err != nil {
+		return err
+	}
+	return s.openMain(ctx)
+}
+
+func (s *Supervisor) openPolicy() (err error) {
+	p := s.cfg.Paths
+	agents, err := assets.Agents(p.Agents())
+	if err != nil {
+		return fmt.Errorf("agents: %w", err)
+	}
+	for _, a := range agents {
+		if a.Name == s.sess.Agent {
+			s.agent = a
+		}
+	}
+	if s.agent.Name == "" {
+		return &session.Error{Message: fmt.Sprintf("there is no agent %q", s.sess.Agent), Hint: "capsid new --help lists them"}
+	}
+	s.policy, err = policy.Open(session.PolicyPaths(p, s.sess, s.agent))
+	if err != nil {
+		return err
+	}
+	if s.ledger, err = ledger.Open(filepath.Join(s.folder, "ledger.db")); err != nil {
+		return fullDisk(err)
+	}
+	s.down.add(func() {
+		if err := s.ledger.Close(); err != nil {
+			s.log.Error("close the ledger", "error", err)
+		}
+	})
+	s.followPolicy()
+	s.followLedger()
+	return nil
+}
+
+func (s *Supervisor) checkImage(ctx context.Context) (*image.Image, error) {
+	detail, end := s.state.step("check image")
+	img, err := image.Open(filepath.Join(s.cfg.Paths.Images(), s.sess.Image))
+	if err != nil {
+		return nil, fmt.Errorf("open image: %w", err)
+	}
+	shown := -1
+	err = img.Verify(ctx, func(done, total int64) {
+		if total > 0 && int(done*100/total)/10 != shown {
+			shown = int(done*100/total) / 10
+			detail(fmt.Sprintf("%d %%", done*100/total))
+		}
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, &session.Error{Message: "the image is damaged", Err: err, Hint: "capsid image build makes it anew"}
+	}
+	end()
+	return img, nil
+}
+
+// chooseBackend returns the named backend, or the first that works here, and one line that says why.
+func chooseBackend(ctx context.Context, backends []vmm.Backend, name string) (vmm.Backend, string, error) {
+	var last vmm.Probe
+	var known []string
+	for _, b := range backends {
+		known = append(known, b.Name())
+		if name != "" && b.Name() != name {
+			continue
+		}
+		last = b.Probe(ctx)
+		if last.Usable {
+			return b, last.Reason, nil
+		}
+	}
+	if last.Reason == "" {
+		return nil, "", &session.Error{Message: fmt.Sprintf("there is no backend %q", name), Hint: "choose one of " + strings.Join(known, ", ")}
+	}
+	e := &session.Error{Message: "no machine can run here: " + last.Reason, Hint: "capsid doctor says what is missing"}
+	if last.Fix != "" {
+		e.Hint = last.Fix
+	}
+	return nil, "", e
+}
+
+// serveGuest takes the streams that the guest opens: its only ways out.
+func (s *Supervisor) serveGuest(authority *ca.Authority, share *shareServer) error {
+	out, err := proxy.New(proxy.Config{Session: s.sess.ID, Policy: s.policy, CA: authority, Ledger: s.ledger, Log: s.log})
+	if err != nil {
+		return fmt.Errorf("start proxy: %w", err)
+	}
+	s.down.add(func() { out.Close() })
+	egress, err := s.machine.Listen(link.Egress)
+	if err != nil {
+		return err
+	}
+	dns, err := s.machine.Listen(link.DNS)
+	if err != nil {
+		return err
+	}
+	go s.logEnd("egress", func() error { return out.ServeEgress(egress) })
+	go s.logEnd("dns", func() error { return out.ServeDNS(dns) })
+	if share == nil {
+		return nil
+	}
+	files, err := s.machine.Listen(link.Share)
+	if err != nil {
+		return err
+	}
+	go s.logEnd("share", func() error { return share.serve(files) })
+	return nil
+}
+
+// logEnd runs a server whose listener ends with the machine.
+func (s *Supervisor) logEnd(name string, serve func() error) {
+	if err := serve(); err != nil {
+		s.log.Info("server ended", "name", name, "reason", err)
+	}
+}
+
+// boot waits until the guest answers on its control port.
+func (s *Supervisor) boot(ctx context.Context) error {
+	_, end := s.state.step("boot")
+	limit, cancel := context.WithTimeoutCause(ctx, bootTime, fmt.Errorf("the guest did not answer within %v", bootTime))
+	defer cancel()
+	conn, err := s.machine.Dial(limit, link.Control)
+	if err == nil {
+		stop := context.AfterFunc(limit, func() { conn.Close() })
+		s.control, err = control.NewClient(conn)
+		if !stop() && err == nil {
+			s.control.Close()
+			err = limit.Err()
+		}
+	}
+	if err != nil {
+		return s.startFault(ctx, "boot", err, limit)
+	}
+	s.down.add(func() { s.control.Close() })
+	end()
+	return nil
+}
+
+// startFault names the cause that says most: the caller's wish, the machine's end, the time that is up, then the error itself.
+func (s *Supervisor) startFault(ctx context.Context, stage string, err error, limit context.Context) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	e := &session.Error{Message: stage, Err: err, Hint: "the machine's last lines are in " + filepath.Join(s.folder, "console.log") + "; capsid doctor looks for what is missing"}
+	select {
+	case <-s.machine.Done():
+		if mErr := s.machine.Err(); mErr != nil {
+			e.Err = mErr
+		} else {
+			e.Err = errors.New("the machine powered off")
+		}
+	default:
+		if limit.Err() != nil {
+			e.Err = context.Cause(limit)
+		}
+	}
+	return e
+}
+
+// setUp gives the machine its identity, and records what stands around it.
+func (s *Supervisor) setUp(ctx context.Context, authority *ca.Authority, share *shareServer) error {
+	detail, end := s.state.step("set up")
+	setup, err := s.setup(authority.CertPEM())
+	if err != nil {
+		return fmt.Errorf("set up: %w", err)
+	}
+	s.user = setup.User
+	limit, cancel := context.WithTimeoutCause(ctx, setupTime, fmt.Errorf("the guest was not set up within %v", setupTime))
+	defer cancel()
+	result, err := s.control.Setup(limit, setup)
+	if err != nil {
+		return s.startFault(ctx, "set up", err, limit)
+	}
+	kernel := cleanLine(result.Kernel)
+	detail("Linux " + kernel)
+	end()
+	s.log.Info("guest", "kernel", kernel, "steps", result.Steps, "versions", result.Versions)
+	s.state.change(func(st *session.Status) { st.Defences = s.defences(share, result) })
+	for i, w := range result.Warnings {
+		if i == maxWords {
+			break
+		}
+		s.notice("error", "in the machine: "+cleanLine(w))
+	}
+	return nil
+}
+
+// openMain starts the agent's program in its terminal.
+func (s *Supervisor) openMain(ctx context.Context) error {
+	_, end := s.state.step("terminal")
+	t, err := s.control.Terminal(ctx, s.mainSpec(control.TerminalSpec{Name: session.MainTerminal, Cols: 100, Rows: 30}))
+	if err != nil {
+		return s.startFault(ctx, "terminal", err, ctx)
+	}
+	end()
+	s.watchTerminal(session.MainTerminal)
+	t.Close()
+	close(s.up)
+	s.state.change(func(st *session.Status) { st.State = session.Running })
+	s.log.Info("running", "after", time.Since(s.state.get().Started))
+	return nil
+}

@@ -1,0 +1,95 @@
+package supervisor
+
+import (
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"capsid/app/session"
+)
+
+// keeper holds the session's status and tells of each change: the hub at once, the folder too.
+type keeper struct {
+	mu     sync.Mutex
+	status session.Status
+	file   string
+	hub    *hub
+	log    *slog.Logger
+}
+
+func newKeeper(st session.Status, folder string, h *hub, log *slog.Logger) *keeper {
+	k := &keeper{status: st, file: filepath.Join(folder, "status.json"), hub: h, log: log}
+	k.change(func(*session.Status) {})
+	return k
+}
+
+// get returns a copy.
+func (k *keeper) get() session.Status {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return clone(k.status)
+}
+
+func clone(st session.Status) session.Status {
+	st.Steps = slices.Clone(st.Steps)
+	st.Terminals = slices.Clone(st.Terminals)
+	st.Defences = slices.Clone(st.Defences)
+	st.Console = slices.Clone(st.Console)
+	return st
+}
+
+// change edits the status under the lock.
+func (k *keeper) change(edit func(*session.Status)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	edit(&k.status)
+	k.hub.status(clone(k.status))
+	// A full disk must not end a session that runs: the API still tells the truth.
+	if err := session.WriteJSON(k.file, k.status); err != nil {
+		k.log.Error("write the status", "error", err)
+	}
+}
+
+// step shows that a step has begun; the func that it returns shows how it goes on, and end ends it.
+func (k *keeper) step(name string) (detail func(string), end func()) {
+	begun := time.Now()
+	var at int
+	k.change(func(st *session.Status) {
+		at = len(st.Steps)
+		st.Steps = append(st.Steps, session.Step{Name: name})
+	})
+	detail = func(text string) {
+		k.change(func(st *session.Status) { st.Steps[at].Detail = text })
+	}
+	end = func() {
+		took := time.Since(begun)
+		k.log.Info("step", "name", name, "took", took)
+		k.change(func(st *session.Status) { st.Steps[at].Done, st.Steps[at].Duration = true, took })
+	}
+	return detail, end
+}
+
+// unwinding is what must be taken down, in the order in which it came up.
+type unwinding struct {
+	mu    sync.Mutex
+	parts []func()
+}
+
+func (u *unwinding) add(f func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.parts = append(u.parts, f)
+}
+
+// run takes everything down, the last first. Another call finds nothing left.
+func (u *unwinding) run() {
+	u.mu.Lock()
+	parts := u.parts
+	u.parts = nil
+	u.mu.Unlock()
+	for _, f := range slices.Backward(parts) {
+		f()
+	}
+}
