@@ -1,0 +1,96 @@
+package soft
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"capsid/guest/link"
+	"capsid/vmm"
+)
+
+// descriptors are the numbers that QEMU's open files have in it.
+type descriptors struct {
+	kernel, initrd     int
+	link, console, qmp int
+	disks              []int
+}
+
+// args builds QEMU's command line. cfg was checked.
+func args(a arch, cfg vmm.Config, fd descriptors) []string {
+	list := []string{
+		"-name", "capsid " + escape(cfg.Name),
+		"-nodefaults", "-no-user-config",
+		"-display", "none",
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		"-no-reboot",
+		"-accel", "tcg,thread=multi",
+	}
+	list = append(list, a.machine...)
+	list = append(list,
+		"-cpu", a.cpu,
+		"-smp", itoa(cfg.CPUs),
+		"-m", strconv.FormatInt(cfg.Memory>>20, 10)+"M",
+		"-kernel", procFile(fd.kernel),
+		"-initrd", procFile(fd.initrd),
+		"-append", a.cmdline(cfg.CPUs, cfg.Cmdline),
+		"-chardev", socket("qmp", fd.qmp), "-mon", "chardev=qmp,mode=control",
+		"-chardev", socket("console", fd.console), "-serial", "chardev:console",
+		"-chardev", socket("link", fd.link),
+		"-device", "virtio-serial-"+a.bus+",max_ports=2",
+		"-device", "virtserialport,chardev=link,name="+link.PortName,
+		"-object", "rng-builtin,id=rng", "-device", "virtio-rng-"+a.bus+",rng=rng",
+		// The guest gives pages back that it does not use.
+		"-device", "virtio-balloon-"+a.bus+",free-page-reporting=on",
+	)
+	for i, d := range cfg.Disks {
+		mode := 2 // O_RDWR
+		if d.ReadOnly {
+			mode = 0
+		}
+		list = append(list,
+			"-add-fd", fmt.Sprintf("fd=%d,set=%d,opaque=%d", fd.disks[i], i, mode),
+			"-blockdev", blockdev(i, d),
+			"-device", fmt.Sprintf("virtio-blk-%s,drive=disk%d", a.bus, i),
+		)
+	}
+	return list
+}
+
+// blockdev describes a disk in QEMU's JSON (qapi/block-core.json). The cache is the host's and is flushed to the disk when the guest asks (no-flush off).
+func blockdev(i int, d vmm.Disk) string {
+	file := map[string]any{
+		"driver":   "file",
+		"filename": fmt.Sprintf("/dev/fdset/%d", i),
+		"aio":      "threads",
+		"locking":  "off", // the descriptor is ours to lock, and a root file system is read by many
+	}
+	node := map[string]any{
+		"driver":    "raw",
+		"node-name": fmt.Sprintf("disk%d", i),
+		"read-only": d.ReadOnly,
+		"cache":     map[string]bool{"direct": false, "no-flush": false},
+		"file":      file,
+	}
+	if !d.ReadOnly {
+		// What the guest deletes becomes a hole in the sparse file again.
+		node["discard"], node["detect-zeroes"] = "unmap", "unmap"
+		file["discard"] = "unmap"
+	}
+	b, err := json.Marshal(node)
+	if err != nil {
+		panic(err) // strings and booleans always can be
+	}
+	return string(b)
+}
+
+func socket(id string, fd int) string { return fmt.Sprintf("socket,id=%s,fd=%d", id, fd) }
+
+// procFile is a path by which QEMU opens a file whose own path it may not be able to walk.
+func procFile(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+// escape doubles commas, which end a value in QEMU's options.
+func escape(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+
+func itoa(n int) string { return strconv.Itoa(n) }

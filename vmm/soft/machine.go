@@ -1,0 +1,176 @@
+package soft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"capsid/guest/link"
+	"capsid/vmm"
+)
+
+const (
+	// crashLines is how many lines of the console an error carries: the last ones, or a panic and what follows it.
+	crashLines = 12
+	panicLine  = "Kernel panic - not syncing"
+)
+
+// quitTime is how long QEMU has to end after it was asked to, and to be gone after its sockets are.
+const quitTime = 3 * time.Second
+
+// machine is a QEMU that runs.
+type machine struct {
+	info    vmm.Info
+	proc    *process
+	mux     *link.Mux
+	mon     *monitor
+	console *console
+	reading sync.WaitGroup // of the console
+
+	mu       sync.Mutex
+	shutdown string // the reason that QEMU gave, if any
+	closing  bool
+	done     chan struct{}
+	err      error
+}
+
+// event takes note of why QEMU is about to end.
+func (m *machine) event(e event) {
+	if e.Name != "SHUTDOWN" {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.shutdown == "" {
+		m.shutdown = e.Data.Reason
+	}
+}
+
+// watch waits until QEMU has ended or its guest has broken the link, and leaves nothing behind.
+func (m *machine) watch() {
+	select {
+	case <-m.proc.done:
+	case <-m.mux.Done():
+		if !errors.Is(m.mux.Err(), link.ErrProtocol) {
+			// QEMU closes its sockets before it ends: it says better why.
+			select {
+			case <-m.proc.done:
+			case <-time.After(quitTime):
+			}
+		}
+		m.proc.kill()
+	}
+	cut := m.mux.Err() // before Close covers it
+	m.mux.Close()
+	<-m.mon.done
+	m.reading.Wait()
+	m.console.close()
+
+	m.mu.Lock()
+	m.err = m.cause(cut)
+	m.mu.Unlock()
+	close(m.done)
+}
+
+func (m *machine) cause(cut error) error {
+	switch {
+	case m.closing:
+		return link.ErrClosed
+	case errors.Is(cut, link.ErrProtocol):
+		return m.crash(cut.Error())
+	case m.shutdown == "guest-shutdown":
+		return nil
+	case m.shutdown == "guest-panic":
+		return m.crash("the kernel panicked")
+	case m.shutdown == "guest-reset":
+		// panic=-1 makes a reset of every panic.
+		return m.crash("the kernel panicked, or the guest rebooted")
+	}
+	why := "QEMU ended"
+	if m.proc.err != nil {
+		why += ": " + m.proc.err.Error()
+	}
+	if line := m.proc.stderr.line(); line != "" {
+		why += ": " + line
+	}
+	return m.crash(why)
+}
+
+func (m *machine) crash(why string) error {
+	text := "the console is empty"
+	if lines := telling(m.console.last(keptLines)); len(lines) > 0 {
+		text = "the console's last lines:\n  " + strings.Join(lines, "\n  ")
+	}
+	return fmt.Errorf("%w: %s; %s", vmm.ErrCrashed, why, text)
+}
+
+// telling picks the lines that say most of a crash.
+func telling(lines []string) []string {
+	from := max(0, len(lines)-crashLines)
+	for i, line := range lines {
+		if strings.Contains(line, panicLine) {
+			from = i
+		}
+	}
+	return lines[from:min(len(lines), from+crashLines)]
+}
+
+func (m *machine) Dial(ctx context.Context, port link.Port) (link.Conn, error) {
+	return m.mux.Dial(ctx, port)
+}
+
+func (m *machine) Listen(port link.Port) (net.Listener, error) { return m.mux.Listen(port) }
+
+func (m *machine) Done() <-chan struct{} { return m.done }
+
+func (m *machine) Err() error {
+	select {
+	case <-m.done:
+		return m.err
+	default:
+		return nil
+	}
+}
+
+func (m *machine) Pause(ctx context.Context) error  { return m.do(ctx, "stop") }
+func (m *machine) Resume(ctx context.Context) error { return m.do(ctx, "cont") }
+
+func (m *machine) do(ctx context.Context, command string) error {
+	err := m.mon.do(ctx, command)
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("machine has ended: %w", link.ErrClosed)
+	}
+	return err
+}
+
+// Close pulls the plug. QEMU is asked first, so that what the host's cache holds of the disks is written in order.
+func (m *machine) Close() error {
+	m.mu.Lock()
+	select {
+	case <-m.done:
+	default:
+		m.closing = m.closing || m.shutdown == ""
+	}
+	m.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(context.Background(), quitTime)
+	defer cancel()
+	if m.mon.do(ctx, "quit") == nil {
+		select {
+		case <-m.proc.done:
+		case <-ctx.Done():
+		}
+	}
+	m.proc.kill()
+	<-m.done
+	return nil
+}
+
+func (m *machine) Console(n int) []string { return m.console.last(n) }
+
+func (m *machine) Info() vmm.Info { return m.info }

@@ -1,0 +1,11 @@
+package soft
+
+import (
+	"testing"
+
+	"capsid/vmm/vmmtest"
+)
+
+func TestMain(m *testing.M) { vmmtest.Main(m) }
+
+func TestBackend(t *testing.T) { vmmtest.Run(t, Backend{}, vmmtest.Options{}) }

@@ -1,0 +1,145 @@
+package soft
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"capsid/guest/link"
+	"capsid/vmm"
+)
+
+// Start makes a machine. It returns when QEMU has made it and its processors run.
+func (b Backend) Start(ctx context.Context, cfg vmm.Config) (vmm.Machine, error) {
+	cfg, err := cfg.Check()
+	if err != nil {
+		return nil, err
+	}
+	a, path, probe := b.find(ctx)
+	if !probe.Usable {
+		return nil, fmt.Errorf("%w: %s (%s)", vmm.ErrStart, probe.Reason, probe.Fix)
+	}
+	m, err := launch(ctx, a, path, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", vmm.ErrStart, err)
+	}
+	m.info.Backend, m.info.Detail = b.Name(), probe.Detail
+	return m, nil
+}
+
+// launch opens all that QEMU gets, runs it and waits for its greeting. What was made is undone when a later step fails.
+func launch(ctx context.Context, a arch, path string, cfg vmm.Config) (_ *machine, err error) {
+	var undo []func()
+	defer func() {
+		for i := len(undo) - 1; err != nil && i >= 0; i-- {
+			undo[i]()
+		}
+	}()
+	h := &handout{}
+	defer h.close() // QEMU has its own copies by then
+	var fd descriptors
+	if fd.kernel, err = h.open(cfg.Kernel, os.O_RDONLY); err != nil {
+		return nil, err
+	}
+	if fd.initrd, err = h.open(cfg.Initrd, os.O_RDONLY); err != nil {
+		return nil, err
+	}
+	for _, d := range cfg.Disks {
+		mode := os.O_RDWR
+		if d.ReadOnly {
+			mode = os.O_RDONLY
+		}
+		n, err := h.open(d.Path, mode)
+		if err != nil {
+			return nil, err
+		}
+		fd.disks = append(fd.disks, n)
+	}
+	var conns [3]net.Conn
+	for i, n := range []*int{&fd.link, &fd.console, &fd.qmp} {
+		if conns[i], *n, err = h.socket(); err != nil {
+			return nil, err
+		}
+		undo = append(undo, func() { conns[i].Close() })
+	}
+	con, err := newConsole(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, con.close)
+	proc, err := start(path, args(a, cfg, fd), h.files)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, proc.kill)
+	h.close()
+
+	m := &machine{proc: proc, console: con, done: make(chan struct{})}
+	m.info = vmm.Info{PID: proc.cmd.Process.Pid, Started: time.Now()}
+	m.mon = newMonitor(conns[2], m.event)
+	undo = append(undo, func() { conns[2].Close(); <-m.mon.done })
+	if err := m.mon.start(ctx); err != nil {
+		return nil, m.explain(ctx, err)
+	}
+	m.reading.Go(func() { con.copy(conns[1]); conns[1].Close() })
+	m.mux = link.NewMux(conns[0], link.Host)
+	go m.watch()
+	return m, nil
+}
+
+// explain prefers what QEMU said to what its silence looks like.
+func (m *machine) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	m.proc.kill()
+	if line := m.proc.stderr.line(); line != "" {
+		return fmt.Errorf("QEMU: %s", line)
+	}
+	return fmt.Errorf("QEMU ended at once (%v): %w", m.proc.err, err)
+}
+
+// handout collects the files that QEMU gets.
+type handout struct{ files []*os.File }
+
+// firstFD is where os/exec puts the first of ExtraFiles.
+const firstFD = 3
+
+func (h *handout) add(f *os.File) int {
+	h.files = append(h.files, f)
+	return firstFD + len(h.files) - 1
+}
+
+func (h *handout) open(path string, mode int) (int, error) {
+	f, err := os.OpenFile(path, mode, 0)
+	if err != nil {
+		return 0, err
+	}
+	return h.add(f), nil
+}
+
+// socket makes a pair: one end is ours, the other QEMU's.
+func (h *handout) socket() (net.Conn, int, error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, 0, fmt.Errorf("socket pair: %w", err)
+	}
+	theirs := h.add(os.NewFile(uintptr(fds[1]), "socket pair"))
+	ours := os.NewFile(uintptr(fds[0]), "socket pair")
+	defer ours.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return nil, 0, fmt.Errorf("socket pair: %w", err)
+	}
+	return conn, theirs, nil
+}
+
+func (h *handout) close() {
+	for _, f := range h.files {
+		f.Close()
+	}
+	h.files = nil
+}
