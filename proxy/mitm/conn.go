@@ -84,9 +84,16 @@ func guestOf(c net.Conn) *guestConn {
 // carry brings a connection to the HTTP server, or ends it.
 func (s *Server) carry(c *guestConn) {
 	next, err := s.prepare(c)
-	if err != nil || !s.queue.put(next) {
-		c.Close()
+	if err == nil {
+		q := s.queue
+		if c.http2 && !c.secure {
+			q = s.queue2
+		}
+		if q.put(next) {
+			return
+		}
 	}
+	c.Close()
 }
 
 // prepare reads the PROXY header and the first bytes, and ends TLS. Where it fails it has recorded why.

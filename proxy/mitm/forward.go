@@ -74,6 +74,9 @@ func receive(res *http.Response) error {
 	x.status.Store(int32(res.StatusCode))
 	dropProxyFields(res.Header)
 	delete(res.Header, "Alt-Svc") // it advertises HTTP/3, and UDP goes nowhere
+	if len(res.Trailer) > 0 && !x.conn.http2 {
+		delete(res.Header, "Content-Length") // HTTP/2 may have both, HTTP/1.1 has trailers after chunks only (RFC 9112 §7.1.2)
+	}
 	if _, ok := res.Header["Content-Type"]; !ok {
 		x.out.Header()["Content-Type"] = nil // or net/http would guess one
 	}

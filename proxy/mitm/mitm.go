@@ -94,8 +94,10 @@ type Server struct {
 	cfg    Config
 	tls    *tls.Config
 	http   *http.Server
+	h2c    *http.Server
 	proxy  *httputil.ReverseProxy
-	queue  queue
+	queue  queue // of http
+	queue2 queue // of h2c
 	routes routes
 	slots  chan struct{} // one for each request under way
 	ctx    context.Context
@@ -117,6 +119,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cfg:       cfg,
 		queue:     queue{conns: make(chan net.Conn), done: make(chan struct{})},
+		queue2:    queue{conns: make(chan net.Conn), done: make(chan struct{})},
 		slots:     make(chan struct{}, cfg.MaxRequests),
 		listeners: map[net.Listener]struct{}{},
 		conns:     map[*guestConn]struct{}{},
@@ -126,18 +129,25 @@ func New(cfg Config) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tls = s.tlsConfig()
 	s.proxy = s.reverseProxy()
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true) // by prior knowledge, as gRPC without TLS does
-	s.http = &http.Server{
+	var usual, h2c http.Protocols
+	usual.SetHTTP1(true)
+	usual.SetHTTP2(true)
+	h2c.SetUnencryptedHTTP2(true) // by prior knowledge, as gRPC without TLS does
+	// Two servers, since one that knows both holds back a short first request while it looks for the preface of HTTP/2.
+	s.http = s.httpServer(&usual)
+	s.h2c = s.httpServer(&h2c)
+	return s
+}
+
+func (s *Server) httpServer(p *http.Protocols) *http.Server {
+	return &http.Server{
 		Handler:           s,
-		Protocols:         &protocols,
-		ReadHeaderTimeout: cfg.HeaderTimeout,
-		IdleTimeout:       cfg.IdleTimeout,
+		Protocols:         p,
+		ReadHeaderTimeout: s.cfg.HeaderTimeout,
+		IdleTimeout:       s.cfg.IdleTimeout,
 		MaxHeaderBytes:    maxRequestHeader,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250, SendPingTimeout: time.Minute, PingTimeout: 30 * time.Second},
-		ErrorLog:          log.New(logWriter{cfg.Log}, "", 0),
+		ErrorLog:          log.New(logWriter{s.cfg.Log}, "", 0),
 		BaseContext:       func(net.Listener) context.Context { return s.ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, guestOf(c))
@@ -146,7 +156,6 @@ func New(cfg Config) *Server {
 		// "OPTIONS *" is the upstream's to answer.
 		DisableGeneralOptionsHandler: true,
 	}
-	return s
 }
 
 type connKey struct{}
@@ -170,6 +179,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if !s.started {
 		s.started = true
 		s.wg.Go(func() { s.http.Serve(s.queue) })
+		s.wg.Go(func() { s.h2c.Serve(s.queue2) })
 	}
 	s.mu.Unlock()
 	defer l.Close()
@@ -239,6 +249,7 @@ func (s *Server) Close() error {
 	s.closed = true
 	s.cancel()
 	close(s.queue.done)
+	close(s.queue2.done)
 	for l := range s.listeners {
 		l.Close()
 	}
@@ -248,6 +259,7 @@ func (s *Server) Close() error {
 	}
 	s.mu.Unlock()
 	s.http.Close()
+	s.h2c.Close()
 	for _, c := range conns {
 		c.Close()
 	}
@@ -265,7 +277,7 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// queue is the listener of the HTTP server: connections come to it once their protocol is known.
+// queue is the listener of an HTTP server: connections come to it once their protocol is known.
 type queue struct {
 	conns chan net.Conn
 	done  chan struct{}
