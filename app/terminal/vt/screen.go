@@ -254,3 +254,12 @@ func (s *Screen) Title() string {
 	defer s.mu.Unlock()
 	return s.title
 }
+
+// ClearScrollback forgets the lines that have left the main screen, as ED 3 does.
+func (s *Screen) ClearScrollback() {
+	s.mu.Lock()
+	s.hist.clear()
+	s.epoch++
+	s.mu.Unlock()
+	s.out.change(s.opt.Change)
+}

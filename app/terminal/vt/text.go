@@ -321,3 +321,11 @@ func (s *Screen) exact(sp Span) string {
 	}
 	return string(out)
 }
+
+// Lines are the absolute numbers of the oldest line that is kept, and of the one that is at the top when nothing is scrolled back.
+func (s *Screen) Lines() (first, base int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first, base, _ = s.bounds()
+	return first, base
+}
