@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -91,7 +92,8 @@ func newRig(t testing.TB, change func(*Config)) *rig {
 	if r.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	go func() { r.served <- r.srv.Serve(r.listener) }()
+	l := r.listener // which tests may replace
+	go func() { r.served <- r.srv.Serve(l) }()
 	t.Cleanup(func() {
 		r.srv.Close()
 		if err := <-r.served; err != nil {
@@ -261,7 +263,7 @@ func (r *rig) upstream(host string, h2 bool, h http.Handler) *httptest.Server {
 	s := httptest.NewUnstartedServer(h)
 	s.EnableHTTP2 = h2
 	s.TLS = &tls.Config{Certificates: []tls.Certificate{*cert}}
-	s.Config.ErrorLog = nil
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	r.t.Cleanup(s.Close)
 	r.route(host, s.Listener.Addr().String())
