@@ -270,14 +270,6 @@ func (r *rig) upstream(host string, h2 bool, h http.Handler) *httptest.Server {
 	return s
 }
 
-// plain starts a server without TLS for host and allows it.
-func (r *rig) plain(host string, h http.Handler) *httptest.Server {
-	s := httptest.NewServer(h)
-	r.t.Cleanup(s.Close)
-	r.route(host, s.Listener.Addr().String())
-	return s
-}
-
 func (r *rig) route(host, address string) {
 	pool := x509.NewCertPool()
 	pool.AddCert(r.world.Certificate())

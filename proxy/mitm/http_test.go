@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -259,9 +260,11 @@ func TestUnencryptedHTTP2(t *testing.T) {
 	r := newRig(t, nil)
 	var p http.Protocols
 	p.SetUnencryptedHTTP2(true)
-	s := r.plain("h2c.example", nil)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { io.WriteString(w, q.Proto) }))
 	s.Config.Protocols = &p
-	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { io.WriteString(w, q.Proto) })
+	s.Start()
+	t.Cleanup(s.Close)
+	r.route("h2c.example", s.Listener.Addr().String())
 	c := r.client(false)
 	c.Transport.(*http.Transport).Protocols = &p
 	if res, body := get(t, c, "http://h2c.example/"); body != "HTTP/2.0" || res.ProtoMajor != 2 {

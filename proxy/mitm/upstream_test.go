@@ -1,6 +1,7 @@
 package mitm
 
 import (
+	"bufio"
 	"context"
 	"crypto/x509"
 	"encoding/binary"
@@ -80,6 +81,7 @@ func TestNamesThatLeadHome(t *testing.T) {
 				return
 			}
 			dialed <- struct{}{}
+			http.ReadRequest(bufio.NewReader(c))
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsecret")
 			c.Close()
 		}
