@@ -3,7 +3,6 @@
 package egress
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -34,10 +33,12 @@ func linkUp() error {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("loopback interface: %w", err)
 	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = Interface, mtu
-	if err := netlink.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("interface %s: %w", Interface, err)
+	if _, err := netlink.LinkByName(Interface); err != nil {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.MTU = Interface, mtu
+		if err := netlink.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}); err != nil {
+			return fmt.Errorf("interface %s: %w", Interface, err)
+		}
 	}
 	// No address of its own making, and no wait for somebody who has the same one.
 	for _, kv := range [][2]string{{"addr_gen_mode", "1"}, {"accept_dad", "0"}, {"accept_ra", "0"}} {

@@ -19,6 +19,9 @@ const (
 	// nameTime is how long a connection waits for its process's name. It goes on without one.
 	nameTime = 300 * time.Millisecond
 	maxName  = 64
+	// agentPID is not looked through: in the machine it is this process, with the other ends of all these connections.
+	agentPID = 1
+	guesses  = 16
 )
 
 // names finds out which process a connection belongs to. It is a hint for people: a program may call itself anything. One goroutine looks
@@ -26,11 +29,19 @@ const (
 type names struct {
 	asked  chan question
 	done   chan struct{}
-	recent []int // processes that connected lately, to look at first
+	noDiag bool
+	recent []owner   // who connected lately
+	rest   time.Time // until when not to search
 }
 
+// owner is a process, and the number of its socket that was found last.
+type owner struct{ pid, fd int }
+
+// pair is a connection, as the process that made it sees it.
+type pair struct{ src, dst netip.AddrPort }
+
 type question struct {
-	inode  string
+	pair   pair
 	answer chan string
 }
 
@@ -44,13 +55,9 @@ func (n *names) close() { close(n.done) }
 
 // lookup is the process's name ("comm"), "" when it is not found in time.
 func (n *names) lookup(src, dst netip.AddrPort) string {
-	inode := socketInode(src, dst)
-	if inode == "" {
-		return ""
-	}
 	timer := time.NewTimer(nameTime)
 	defer timer.Stop()
-	q := question{inode: inode, answer: make(chan string, 1)}
+	q := question{pair{unmap(src), unmap(dst)}, make(chan string, 1)}
 	select {
 	case n.asked <- q:
 	case <-timer.C:
@@ -68,25 +75,34 @@ func (n *names) lookup(src, dst netip.AddrPort) string {
 	}
 }
 
-// socketInode asks the kernel for one socket (sock_diag), which costs the same however many there are.
-func socketInode(src, dst netip.AddrPort) string {
-	s, err := netlink.SocketGet(net.TCPAddrFromAddrPort(src), net.TCPAddrFromAddrPort(dst))
-	if err == nil && s.INode != 0 {
-		return strconv.FormatUint(uint64(s.INode), 10)
-	}
-	for _, f := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		table, err := os.ReadFile(f)
-		if err == nil {
-			if inode := findInode(table, src, dst); inode != "" {
-				return inode
+func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// inodes finds the sockets of connections. The kernel is asked for each (sock_diag), which costs the same however many there are; a kernel
+// that cannot say is asked no more, and its table of all sockets is read instead.
+func (n *names) inodes(wanted map[pair]bool) map[pair]string {
+	found := make(map[pair]string, len(wanted))
+	if !n.noDiag {
+		for p := range wanted {
+			s, err := netlink.SocketGet(net.TCPAddrFromAddrPort(p.src), net.TCPAddrFromAddrPort(p.dst))
+			if err == nil && s.INode != 0 {
+				found[p] = strconv.FormatUint(uint64(s.INode), 10)
 			}
 		}
+		if len(found) > 0 {
+			return found
+		}
 	}
-	return ""
+	for _, f := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		if table, err := os.ReadFile(f); err == nil {
+			findInodes(table, wanted, found)
+		}
+	}
+	n.noDiag = n.noDiag || len(found) > 0
+	return found
 }
 
-// findInode finds a socket in the format of /proc/net/tcp and tcp6: "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode".
-func findInode(table []byte, src, dst netip.AddrPort) string {
+// findInodes finds sockets in the format of /proc/net/tcp and tcp6: "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode".
+func findInodes(table []byte, wanted map[pair]bool, found map[pair]string) {
 	for line := range bytes.Lines(table) {
 		f := bytes.Fields(line)
 		if len(f) < 10 {
@@ -94,11 +110,10 @@ func findInode(table []byte, src, dst netip.AddrPort) string {
 		}
 		local, ok1 := parseHexAddr(string(f[1]))
 		remote, ok2 := parseHexAddr(string(f[2]))
-		if ok1 && ok2 && local == netip.AddrPortFrom(src.Addr().Unmap(), src.Port()) && remote == netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port()) {
-			return string(f[9])
+		if p := (pair{local, remote}); ok1 && ok2 && wanted[p] {
+			found[p] = string(f[9])
 		}
 	}
-	return ""
 }
 
 // parseHexAddr reads "0100007F:0035": the address as words of the machine's byte order (little-endian), the port as a number.
@@ -140,55 +155,27 @@ func (n *names) run() {
 	}
 }
 
-// answer looks for the owners of all sockets that are waited for.
+// answer looks for the owners of all sockets that are waited for: first where the last ones were found, then everywhere. Looking
+// everywhere is limited to a fifth of the time, as a program with thousands of connections makes it slow.
 func (n *names) answer(waiting []question) {
+	pairs := make(map[pair]bool, len(waiting))
+	for _, q := range waiting {
+		pairs[q.pair] = true
+	}
+	inodes := n.inodes(pairs)
 	wanted := make(map[string][]question, len(waiting))
 	for _, q := range waiting {
-		wanted["socket:["+q.inode+"]"] = append(wanted["socket:["+q.inode+"]"], q)
-	}
-	look := func(pid int) {
-		dir := filepath.Join("/proc", strconv.Itoa(pid))
-		fds, err := os.Open(filepath.Join(dir, "fd"))
-		if err != nil {
-			return
-		}
-		defer fds.Close()
-		list, _ := fds.Readdirnames(-1)
-		for _, fd := range list {
-			target, err := os.Readlink(filepath.Join(dir, "fd", fd))
-			if err != nil {
-				continue
-			}
-			qs, ok := wanted[target]
-			if !ok {
-				continue
-			}
-			name := processName(dir)
-			for _, q := range qs {
-				q.answer <- name
-			}
-			delete(wanted, target)
-			n.remember(pid)
-			if len(wanted) == 0 {
-				return
-			}
+		if inode, ok := inodes[q.pair]; ok {
+			wanted["socket:["+inode+"]"] = append(wanted["socket:["+inode+"]"], q)
+		} else {
+			q.answer <- ""
 		}
 	}
-	for _, pid := range append([]int(nil), n.recent...) {
-		if len(wanted) == 0 {
-			return
-		}
-		look(pid)
-	}
-	proc, err := os.Open("/proc")
-	if err == nil {
-		defer proc.Close()
-		list, _ := proc.Readdirnames(-1)
-		for _, name := range list {
-			if pid, err := strconv.Atoi(name); err == nil && pid != os.Getpid() && len(wanted) > 0 {
-				look(pid)
-			}
-		}
+	n.guess(wanted)
+	if start := time.Now(); len(wanted) > 0 && start.After(n.rest) {
+		n.search(wanted)
+		end := time.Now()
+		n.rest = end.Add(4 * end.Sub(start))
 	}
 	for _, qs := range wanted {
 		for _, q := range qs {
@@ -197,14 +184,68 @@ func (n *names) answer(waiting []question) {
 	}
 }
 
-func (n *names) remember(pid int) {
-	list := []int{pid}
-	for _, p := range n.recent {
-		if p != pid && len(list) < 16 {
-			list = append(list, p)
+// guess tries the descriptors that come next in the processes that connected lately: the kernel gives the lowest free number.
+func (n *names) guess(wanted map[string][]question) {
+	for _, o := range append([]owner(nil), n.recent...) {
+		for fd := o.fd; fd < o.fd+guesses && len(wanted) > 0; fd++ {
+			n.try(o.pid, strconv.Itoa(fd), wanted)
 		}
 	}
-	n.recent = list
+}
+
+// search looks through all processes.
+func (n *names) search(wanted map[string][]question) {
+	for _, pid := range list("/proc") {
+		if pid == strconv.Itoa(agentPID) {
+			continue
+		}
+		number, err := strconv.Atoi(pid)
+		if err != nil {
+			continue
+		}
+		for _, fd := range list(filepath.Join("/proc", pid, "fd")) {
+			n.try(number, fd, wanted)
+			if len(wanted) == 0 {
+				return
+			}
+		}
+	}
+}
+
+// try answers those that wait for the socket that a descriptor is, if it is one.
+func (n *names) try(pid int, fd string, wanted map[string][]question) {
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	target, err := os.Readlink(filepath.Join(dir, "fd", fd))
+	if err != nil {
+		return
+	}
+	qs, ok := wanted[target]
+	if !ok {
+		return
+	}
+	delete(wanted, target)
+	name := processName(dir)
+	for _, q := range qs {
+		q.answer <- name
+	}
+	recent := []owner{{pid, 0}}
+	recent[0].fd, _ = strconv.Atoi(fd)
+	for _, o := range n.recent {
+		if o.pid != pid && len(recent) < 8 {
+			recent = append(recent, o)
+		}
+	}
+	n.recent = recent
+}
+
+func list(dir string) []string {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(-1)
+	return names
 }
 
 func processName(dir string) string {
