@@ -1,0 +1,3 @@
+package share
+
+func mapMain([]string) error { return nil }
