@@ -22,11 +22,9 @@ func (stdio) Close() error                { return os.Stdin.Close() }
 
 // serveSFTP is the whole life of that process; its result is the exit status.
 func serveSFTP() int {
-	dir, err := os.Getwd()
-	if err != nil {
-		dir = "/"
-	}
-	s, err := sftp.NewServer(stdio{}, sftp.WithServerWorkingDirectory(dir))
+	// Relative names begin in this process's folder, the user's home. The option WithServerWorkingDirectory would make the targets of
+	// symbolic links absolute too.
+	s, err := sftp.NewServer(stdio{})
 	if err != nil {
 		return 1
 	}
