@@ -175,7 +175,7 @@ func (b *builder) assemble(ctx context.Context, p *plan, inputs Inputs, agent *a
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
-	m := Manifest{Created: time.Now().UTC().Truncate(time.Second), Arch: p.arch, Inputs: inputs, Versions: map[string]string{}, Files: map[string]File{}}
+	m := Manifest{Created: time.Now().UTC(), Arch: p.arch, Inputs: inputs, Versions: map[string]string{}, Files: map[string]File{}}
 	m.Release = p.distribution.Name + " " + p.distribution.Codename
 	for _, pkg := range p.packages {
 		m.Versions[pkg.Name] = pkg.version()
@@ -276,7 +276,7 @@ func (b *builder) publish(ctx context.Context, dir string, m *Manifest) (*Image,
 	return Open(final)
 }
 
-// lockedWriter lets several tools write to one log.
+// lockedWriter lets several tools write to one log. A log that cannot be written is no reason to end a build: the tool would be cut off.
 type lockedWriter struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -285,5 +285,6 @@ type lockedWriter struct {
 func (l *lockedWriter) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.w.Write(p)
+	_, _ = l.w.Write(p)
+	return len(p), nil
 }

@@ -109,4 +109,3 @@ func prune(used map[string][]string) error {
 	}
 	return nil
 }
-

@@ -82,4 +82,3 @@ func ownFiles(t *tree, p *plan) error {
 	}
 	return nil
 }
-

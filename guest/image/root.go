@@ -143,4 +143,3 @@ func makeErofs(ctx context.Context, from, to, digest string, entries int64, o Bu
 	o.Progress(Step{Name: stepErofs, Done: entries, Total: entries})
 	return nil
 }
-
