@@ -39,7 +39,10 @@ func lockDown(dir string) []string {
 	var in []string
 	for _, l := range locks() {
 		at := filepath.Join(dir, l.file)
-		_ = os.WriteFile(at, []byte(l.value), 0)
+		if f, err := os.OpenFile(at, os.O_WRONLY, 0); err == nil {
+			_, _ = f.WriteString(l.value)
+			_ = f.Close()
+		}
 		now, err := os.ReadFile(at)
 		if err == nil && strings.TrimSpace(string(now)) == l.value {
 			in = append(in, l.name)

@@ -139,7 +139,7 @@ func subjectHash(cert *x509.Certificate) (uint32, error) {
 			if !ok {
 				return 0, fmt.Errorf("subject: %v is no text", a.Type)
 			}
-			canonical = append(canonical, canonicalAttribute{a.Type, strings.Join(strings.Fields(strings.ToLower(s)), " ")})
+			canonical = append(canonical, canonicalAttribute{a.Type, canonicalText(s)})
 		}
 		der, err := asn1.MarshalWithParams(canonical, "set")
 		if err != nil {
@@ -148,6 +148,17 @@ func subjectHash(cert *x509.Certificate) (uint32, error) {
 		h.Write(der)
 	}
 	return binary.LittleEndian.Uint32(h.Sum(nil)), nil
+}
+
+// canonicalText is lower case in ASCII alone, as asn1_string_canon makes it.
+func canonicalText(s string) string {
+	lower := strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+	return strings.Join(strings.FieldsFunc(lower, func(r rune) bool { return r == ' ' || r >= '\t' && r <= '\r' }), " ")
 }
 
 type canonicalAttribute struct {

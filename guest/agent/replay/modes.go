@@ -153,6 +153,9 @@ func (m *modes) soft() {
 }
 
 func (m *modes) applyOSC(s sequence, raw []byte) {
+	if hasC1(s.data) {
+		return // terminals do not agree on where it ends
+	}
 	number, rest, _ := strings.Cut(string(s.data[:min(len(s.data), 2*maxTitle)]), ";")
 	switch number {
 	case "0", "2":

@@ -27,9 +27,10 @@ func appendQuiet(dst, raw []byte) []byte {
 func loud(s sequence, raw []byte) bool {
 	switch s.kind {
 	case 0:
-		return raw[0] == 0x05 || raw[0] == bel || raw[0] >= 0x80 && hasC1(raw) // ENQ, BEL
+		// ENQ, BEL; and what is left of a sequence that was cancelled.
+		return raw[0] == 0x05 || raw[0] == bel || raw[0] == can || raw[0] == sub || raw[0] >= 0x80 && hasC1(raw)
 	case 1:
-		return s.final == 'Z' && s.inter == "" // DECID
+		return s.inter == "" && (s.final == 'Z' || s.final == '\\') // DECID, and the end of a string that is not there
 	case '[':
 		return loudCSI(s)
 	case 'P':
