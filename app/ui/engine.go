@@ -1,0 +1,68 @@
+package ui
+
+import (
+	"context"
+	"errors"
+
+	"capsid/app/session"
+	"capsid/app/terminal"
+	"capsid/guest/control"
+	"capsid/proxy/ledger"
+)
+
+// Engine is what the window needs from the rest of Capsid. Its methods may block and are never called on the UI goroutine.
+type Engine interface {
+	// Agents lists what a session can be started with, in the order of the buttons.
+	Agents() ([]Agent, error)
+	List() ([]session.Status, error)
+	// Watch tells that List may answer differently; the channel is closed when ctx ends.
+	Watch(ctx context.Context) (<-chan struct{}, error)
+	Start(ctx context.Context, opts session.StartOptions, onStatus func(session.Status)) (session.Status, error)
+	Remove(id string, force bool) error
+	Client(id string) Client
+	// Ledger reads what a session that no longer runs had asked for.
+	Ledger(id string, q ledger.Query) ([]ledger.Entry, error)
+	// Image describes the image that new sessions start from; ErrNoImage when there is none.
+	Image() (string, error)
+	// BuildImage makes one; cancelling ctx leaves nothing half-made.
+	BuildImage(ctx context.Context, progress func(Progress)) error
+	// Backend says in one line what will run machines here and why.
+	Backend() string
+}
+
+// ErrNoImage: no image has been built yet.
+var ErrNoImage = errors.New("no image has been built yet")
+
+// Client speaks to one session's supervisor; *session.Client but for the type of its terminals.
+type Client interface {
+	Events(ctx context.Context) (<-chan session.Event, error)
+	Terminal(ctx context.Context, name string, cols, rows int) (TerminalConn, error)
+	OpenTerminal(ctx context.Context, spec control.TerminalSpec) error
+	Pause(ctx context.Context) error
+	Resume(ctx context.Context) error
+	Kill(ctx context.Context) error
+	Decide(ctx context.Context, host, action, scope string) error
+	Ledger(ctx context.Context, q ledger.Query) ([]ledger.Entry, error)
+	Blocked(ctx context.Context) ([]ledger.Group, error)
+}
+
+// TerminalConn is a view of a terminal. Exit receives the program's status once, if it ends.
+type TerminalConn interface {
+	terminal.Conn
+	Exit() <-chan int
+}
+
+// Agent is one kind of session.
+type Agent struct {
+	Name  string // as in StartOptions.Agent
+	Title string // "Claude"
+	Icon  []byte // SVG; may be empty
+}
+
+// Progress is how far the building of an image is.
+type Progress struct {
+	Stage string
+	// Done is between 0 and 1, or negative when it is not known.
+	Done float64
+	Line string // the latest of what is being done, may be empty
+}
