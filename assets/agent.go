@@ -159,7 +159,7 @@ func (f *File) prepare() error {
 		below = f.Path
 	}
 	if (!home && !path.IsAbs(f.Path)) || below == "" || path.Clean(below) != below || strings.HasPrefix(below, "..") {
-		return errors.New("path must be absolute or begin with ~/, without . and ..")
+		return errors.New("path must be absolute or begin with ~/, and hold neither \"..\" nor doubled slashes")
 	}
 	f.mode = 0o644
 	if f.Mode != "" {
