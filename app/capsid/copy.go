@@ -241,10 +241,7 @@ func (m *copyMeter) draw(last bool) {
 	}
 	m.drawn = time.Now()
 	name := m.name
-	if len(name) > 40 {
-		name = "…" + name[len(name)-39:]
-	}
-	fmt.Fprintf(m.term.err, "\r\x1b[K%d files, %s  %s", m.files, bytesText(m.bytes), plain(name))
+	fmt.Fprintf(m.term.err, "\r\x1b[K%d files, %s  %s", m.files, bytesText(m.bytes), cut(plain(name), 40))
 }
 
 func (m *copyMeter) end() {

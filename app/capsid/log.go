@@ -71,7 +71,9 @@ func readLedger(ctx context.Context, store *session.Store, st session.Status, q 
 func (c *cli) ledgerTable(list []ledger.Entry) error {
 	var rows [][]string
 	for _, e := range list {
-		rows = append(rows, ledgerRow(e))
+		row := ledgerRow(e)
+		row[2], row[7] = cut(row[2], 72), cut(row[7], 100) // --json has all of it
+		rows = append(rows, row)
 	}
 	return c.table([]string{"TIME", "DECISION", "WHAT", "STATUS", "SIZE", "TOOK", "BY", "WHY"}, rows)
 }

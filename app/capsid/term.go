@@ -140,6 +140,15 @@ func (t *term) steps() func(session.Status) {
 	}
 }
 
+// cut shortens a text to n runes.
+func cut(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-1]) + "…"
+}
+
 // short is a duration as people say it.
 func short(d time.Duration) string {
 	switch {

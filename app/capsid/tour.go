@@ -91,10 +91,14 @@ func (c *cli) tour(ctx context.Context) error {
 		return err
 	}
 	defer g.Close()
-	if err := c.tourCommand(ctx, g, work); err != nil {
-		return err
+	if err = c.tourCommand(ctx, g, work); err == nil {
+		err = c.tourNetwork(ctx, g, host)
 	}
-	if err := c.tourNetwork(ctx, g, host); err != nil {
+	if err != nil {
+		// Where the session ended, why it did says more than what we noticed of it.
+		if now, serr := store.Find(st.ID); serr == nil && now.Error != "" {
+			return fmt.Errorf("tour: the session ended: %s (%w)", now.Error, err)
+		}
 		return err
 	}
 	list, err := store.Client(st.ID).Ledger(ctx, ledger.Query{})
@@ -124,9 +128,9 @@ func (c *cli) say(format string, args ...any) { fmt.Fprintf(c.out, format+"\n", 
 
 // inside runs a command in the machine and returns what it said.
 func inside(ctx context.Context, g *control.Client, dir string, command ...string) (string, int, error) {
-	var out bytes.Buffer
-	code, err := g.Run(ctx, control.RunSpec{Command: command, Dir: dir, Stdout: &out, Stderr: &out})
-	return strings.TrimSpace(out.String()), code, err
+	var out, errs bytes.Buffer
+	code, err := g.Run(ctx, control.RunSpec{Command: command, Dir: dir, Stdout: &out, Stderr: &errs})
+	return strings.TrimSpace(errs.String() + out.String()), code, err
 }
 
 // tourCommand runs a command whose work shows on the host.
@@ -164,11 +168,7 @@ func (c *cli) tourNetwork(ctx context.Context, g *control.Client, host *loopback
 		if passed {
 			result = "allowed"
 		}
-		url := v.url
-		if len(url) > 56 {
-			url = url[:53] + "..."
-		}
-		c.say("  %-8s %s  (%s)", result, url, v.why)
+		c.say("  %-8s %s  (%s)", result, cut(v.url, 56), v.why)
 		if passed != v.allowed {
 			return fmt.Errorf("tour: %s was %s; curl said: %s", v.url, result, oneLine(said))
 		}

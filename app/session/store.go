@@ -84,6 +84,9 @@ func (s *Store) read(id string) (Status, error) {
 	if err := readJSON(filepath.Join(folder, "status.json"), &st); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return st, err
 	}
+	if want.Backend == "" {
+		want.Backend = st.Backend // nobody asked for one; this is the one that was chosen
+	}
 	st.Session = want
 	if live {
 		return st, nil

@@ -161,7 +161,8 @@ func (s *Supervisor) watchTerminal(name string) {
 		// The connection to the guest ends with the session, and this with it.
 		ctx, cancel := context.WithTimeout(context.Background(), setupTime)
 		defer cancel()
-		t, err := s.control.Terminal(ctx, control.TerminalSpec{Name: name, Cols: 80, Rows: 24})
+		// No size: this view must not resize the terminal for those who look at it.
+		t, err := s.control.Terminal(ctx, control.TerminalSpec{Name: name})
 		if err == nil {
 			s.lookAtTerminals(ctx)
 			io.Copy(io.Discard, t)

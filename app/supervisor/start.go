@@ -52,6 +52,7 @@ func (s *Supervisor) start(ctx context.Context) error {
 	s.down.add(func() { s.machine.Close() })
 	end()
 	s.state.change(func(st *session.Status) {
+		st.Backend = backend.Name()
 		st.Backing = backend.Name() + ": " + s.machine.Info().Detail + " (" + why + ")"
 	})
 	authority, err := ca.Open(s.cfg.Paths.CA())

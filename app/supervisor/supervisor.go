@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -193,7 +194,9 @@ func (s *Supervisor) end(err error) {
 			return
 		}
 		s.log.Error("the session failed", "error", err)
-		st.State, st.Error, st.Hint = session.Failed, err.Error(), session.Hint(err)
+		// One line: the console's lines, which some errors carry too, have a field of their own.
+		text, _, _ := strings.Cut(err.Error(), "\n")
+		st.State, st.Error, st.Hint = session.Failed, strings.TrimSuffix(text, "; the console's last lines:"), session.Hint(err)
 		if s.machine != nil {
 			st.Console = s.machine.Console(consoleLines)
 		}
