@@ -28,8 +28,9 @@ type machine struct {
 	unmount []string // mount points of host folders
 	egress  *egress.Egress
 
-	onlined  chan struct{} // closed when all processors run
-	warnings []string      // of what happened before onlined was closed
+	later    []module      // to be loaded while the host connects
+	complete chan struct{} // closed when all processors run and all modules are loaded
+	warnings []string      // of what happened before that
 }
 
 // Main is all of the program capsid-agent. It returns only when it was not started as the first process of a machine.
@@ -41,7 +42,7 @@ func Main() {
 		fmt.Fprintln(os.Stderr, "capsid-agent is the first process of a Capsid machine; it does nothing elsewhere")
 		os.Exit(2)
 	}
-	m := &machine{onlined: make(chan struct{})}
+	m := &machine{complete: make(chan struct{})}
 	m.openConsole()
 	m.steps.done("kernel")
 	if err := m.boot(); err != nil {
@@ -56,7 +57,11 @@ func Main() {
 		m.fail(err)
 	}
 	m.steps.done("link")
-	go m.onlineProcessors()
+	go func() {
+		defer close(m.complete)
+		m.onlineProcessors()
+		loadModules(m.later, m.log)
+	}()
 	go m.handleSignals()
 	if err := s.serve(listener); err != nil {
 		m.log("%v", err)
@@ -77,9 +82,11 @@ func (m *machine) boot() error {
 		return err
 	}
 	defer unix.Close(events)
-	if err := loadModules(m.log); err != nil {
+	first, rest, err := openModules()
+	if err != nil {
 		return fmt.Errorf("modules: %w", err)
 	}
+	loadModules(first, m.log)
 	m.steps.done("modules")
 	if err := awaitDevices(events, rootDisk, writableDisk); err != nil {
 		return err
@@ -92,6 +99,7 @@ func (m *machine) boot() error {
 		return fmt.Errorf("switch root: %w", err)
 	}
 	m.steps.done("root")
+	m.later = rest
 	return nil
 }
 

@@ -4,8 +4,8 @@ package agent
 
 import (
 	"errors"
-	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,32 +13,52 @@ import (
 
 const moduleList = "/etc/capsid/modules"
 
-// loadModules loads what the initramfs lists, in its order. One that fails is told and does not stop the others: whether
-// it was needed shows at what needs it, whose error says more.
-func loadModules(log func(string, ...any)) error {
-	raw, err := os.ReadFile(moduleList)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // everything is built in
-	}
-	if err != nil {
-		return err
-	}
-	for _, path := range strings.Fields(string(raw)) {
-		if err := loadModule(path); err != nil && !errors.Is(err, unix.EEXIST) {
-			log("module %s: %v", path, err)
-		}
-	}
-	return nil
+// module is one that is to be loaded. Its file is open, since the initramfs is out of sight once the root has been switched.
+type module struct {
+	name string
+	file *os.File
 }
 
-func loadModule(path string) error {
-	f, err := os.Open(path)
+// openModules opens what the initramfs lists. The first list ends with the last module that the root needs; the rest can wait
+// until the host has been let in.
+func openModules() (first, rest []module, err error) {
+	raw, err := os.ReadFile(moduleList)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, nil // everything is built in
+	}
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil {
-		return fmt.Errorf("load: %w", err)
+	for _, path := range strings.Fields(string(raw)) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		m := module{strings.TrimSuffix(filepath.Base(path), ".ko"), f}
+		rest = append(rest, m)
+		switch m.name {
+		case "virtio_blk", "virtio_console", "erofs", "ext4", "overlay":
+			first, rest = append(first, rest...), nil
+		}
 	}
-	return nil
+	return first, rest, nil
+}
+
+// loadModules loads modules in their order. One that fails is told and does not stop the others: whether it was needed shows at what needs
+// it, whose error says more.
+func loadModules(list []module, log func(string, ...any)) {
+	for _, m := range list {
+		if err := unix.FinitModule(int(m.file.Fd()), parameters(m.name), 0); err != nil && !errors.Is(err, unix.EEXIST) {
+			log("module %s: %v", m.name, err)
+		}
+		_ = m.file.Close()
+	}
+}
+
+// parameters of a module: the dummy interface is made by name, and not another one by the module itself.
+func parameters(name string) string {
+	if name == "dummy" {
+		return "numdummies=0"
+	}
+	return ""
 }

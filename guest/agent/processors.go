@@ -12,7 +12,6 @@ import (
 // onlineProcessors starts the processors that the kernel was told to leave (maxcpus=1), as many as capsid.cpus=N asks for: an emulator may
 // not survive that they start while the kernel is still finding its feet.
 func (m *machine) onlineProcessors() {
-	defer close(m.onlined)
 	raw, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
 		return

@@ -60,6 +60,8 @@ func (m *machine) setup(_ context.Context, s control.Setup) (control.SetupResult
 		}
 		m.steps.done("certificates")
 	}
+	<-m.complete
+	m.steps.done("processors and modules")
 	for _, mt := range s.Mounts {
 		if err := mountShare(m.link, mt, m.log); err != nil {
 			return fail(err)
@@ -77,8 +79,6 @@ func (m *machine) setup(_ context.Context, s control.Setup) (control.SetupResult
 		return fail(fmt.Errorf("network: %w", err))
 	}
 	m.steps.done("network")
-	<-m.onlined
-	m.steps.done("processors")
 	r.Lockdown = lockDown("/proc/sys")
 	m.steps.done("lockdown")
 

@@ -4,10 +4,7 @@ package agent
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -17,17 +14,11 @@ import (
 
 	"capsid/guest/control"
 	"capsid/guest/link"
-
-	"golang.org/x/sys/unix"
+	"capsid/guest/share/pump"
 )
 
-const (
-	// fuseMessage bounds one FUSE message: the largest read or write that is agreed on, and its headers.
-	fuseMessage = 1<<20 + 64<<10
-	// fuseHeader is the size of struct fuse_out_header, whose first four bytes are the message's length.
-	fuseHeader = 16
-	shareTime  = time.Minute
-)
+// shareTime bounds the wait for the host to take a share's stream.
+const shareTime = time.Minute
 
 // checkMount refuses mount points that the machine could not live with.
 func checkMount(m control.Mount) error {
@@ -85,88 +76,18 @@ func mountShare(l link.Link, m control.Mount, log func(string, ...any)) error {
 		_ = stream.Close()
 		return fmt.Errorf("mount %s: the host's share: %w", m.Path, err)
 	}
-	// Non-blocking, so that the runtime polls it and closing it wakes the reader.
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	device, err := pump.Mount(at, m.ReadOnly)
 	if err != nil {
-		_ = stream.Close()
-		return fmt.Errorf("mount %s: /dev/fuse: %w", m.Path, err)
-	}
-	var flags uintptr = unix.MS_NOSUID | unix.MS_NODEV
-	if m.ReadOnly {
-		flags |= unix.MS_RDONLY
-	}
-	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=%d", fd, 1<<20)
-	if err := unix.Mount("capsid:"+m.Tag, at, "fuse", flags, options); err != nil {
-		_ = unix.Close(fd)
 		_ = stream.Close()
 		return fmt.Errorf("mount %s: %w", m.Path, err)
 	}
-	device := os.NewFile(uintptr(fd), "/dev/fuse")
 	go func() {
-		err := serveShare(device, stream)
-		if err != nil {
-			log("share %s: %v", m.Path, err)
+		if err := pump.Run(context.Background(), device, stream); err != nil {
+			log("%s: %v", m.Path, err)
 		}
 	}()
+	if err := pump.SetReadAhead(at); err != nil {
+		log("%s: %v", m.Path, err) // slower, no more
+	}
 	return nil
-}
-
-// serveShare copies messages both ways until either side ends, and closes both. Programs that still use the folder get ENOTCONN.
-func serveShare(device *os.File, stream link.Conn) error {
-	ended := make(chan error, 2)
-	go func() { ended <- copyRequests(stream, device) }()
-	go func() { ended <- copyReplies(device, stream) }()
-	err := <-ended
-	_ = device.Close()
-	_ = stream.Close()
-	<-ended
-	return err
-}
-
-// copyRequests: one read gives one whole request.
-func copyRequests(w io.Writer, device io.Reader) error {
-	buf := make([]byte, fuseMessage)
-	for {
-		n, err := device.Read(buf)
-		switch {
-		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINTR):
-			continue // the request was taken back
-		case errors.Is(err, unix.ENODEV), errors.Is(err, io.EOF):
-			return nil // unmounted
-		case err != nil:
-			return err
-		}
-		if _, err := w.Write(buf[:n]); err != nil {
-			return err
-		}
-	}
-}
-
-// copyReplies: one write must give one whole reply.
-func copyReplies(device io.Writer, r io.Reader) error {
-	buf := make([]byte, fuseMessage)
-	for {
-		if _, err := io.ReadFull(r, buf[:4]); err != nil {
-			if errors.Is(err, io.EOF) {
-				return errors.New("the host ended it")
-			}
-			return err
-		}
-		n := binary.LittleEndian.Uint32(buf)
-		if n < fuseHeader || n > fuseMessage {
-			return fmt.Errorf("a reply of %d bytes", n)
-		}
-		if _, err := io.ReadFull(r, buf[4:n]); err != nil {
-			return err
-		}
-		_, err := device.Write(buf[:n])
-		switch {
-		case err == nil, errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL):
-			// ENOENT: whoever asked has been interrupted. EINVAL: the kernel does not take the reply; whoever asked gets an error.
-		case errors.Is(err, unix.ENODEV):
-			return nil
-		default:
-			return err
-		}
-	}
 }

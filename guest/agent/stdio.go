@@ -43,11 +43,11 @@ func (x *session) startPipes(p *program) (finish func(), err error) {
 			_ = near[0].Close()
 		}()
 		var output sync.WaitGroup
-		output.Go(func() { pump(near[1], discardAfter(x.ch)) })
-		output.Go(func() { pump(near[2], discardAfter(x.ch.Stderr())) })
+		output.Go(func() { copyOutput(near[1], discardAfter(x.ch)) })
+		output.Go(func() { copyOutput(near[2], discardAfter(x.ch.Stderr())) })
 		<-x.proc.Done()
-		stopPump(near[1])
-		stopPump(near[2])
+		endOutput(near[1])
+		endOutput(near[2])
 		output.Wait()
 		x.exit(x.proc.Code(), x.proc.KilledBy())
 	}, nil
@@ -71,10 +71,10 @@ func (x *session) startTerminal(p *program) (finish func(), err error) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			pump(near, discardAfter(x.ch))
+			copyOutput(near, discardAfter(x.ch))
 		}()
 		<-x.proc.Done()
-		stopPump(near)
+		endOutput(near)
 		<-done
 		x.exit(x.proc.Code(), x.proc.KilledBy())
 	}, nil

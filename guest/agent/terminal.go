@@ -79,10 +79,10 @@ func (t *terminal) run() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		pump(t.near, t.output)
+		copyOutput(t.near, t.output)
 	}()
 	<-t.proc.Done()
-	stopPump(t.near)
+	endOutput(t.near)
 	<-done
 	t.mu.Lock()
 	defer t.mu.Unlock()

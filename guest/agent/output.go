@@ -18,10 +18,10 @@ const (
 	leftover = 1 << 20
 )
 
-// pump copies a program's output from the near end of its pipe or terminal until the far ends are all closed, or, when a
-// descendant that outlives the program keeps one open, until stopPump has been called and what the program itself had written is
+// copyOutput copies a program's output from the near end of its pipe or terminal until the far ends are all closed, or, when a
+// descendant that outlives the program keeps one open, until endOutput has been called and what the program itself had written is
 // through. write must not fail for good: it is called with everything.
-func pump(src *os.File, write func([]byte)) {
+func copyOutput(src *os.File, write func([]byte)) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := src.Read(buf)
@@ -38,8 +38,8 @@ func pump(src *os.File, write func([]byte)) {
 	}
 }
 
-// stopPump is called when the program has ended.
-func stopPump(src *os.File) { _ = src.SetReadDeadline(time.Now().Add(grace)) }
+// endOutput is called when the program has ended.
+func endOutput(src *os.File) { _ = src.SetReadDeadline(time.Now().Add(grace)) }
 
 // drain takes what is there without waiting. The deadline has passed, so Read would give nothing.
 func drain(src *os.File, buf []byte, write func([]byte)) {
