@@ -10,6 +10,13 @@ import (
 func drawBox(r rune, w, h, light int) *image.Alpha {
 	p := &boxPainter{image.NewAlpha(image.Rect(0, 0, w, h)), w, h, light}
 	switch {
+	case r == 0x23bf: // ⎿, under which agents set the output of a tool
+		x, y := middle(w, light), h*2/3
+		p.rect(x, 0, x+light, y+light)
+		p.rect(x, y, w, y+light)
+	case r == 0x23f8: // ⏸
+		p.rect(w/2-light*2, h/4, w/2-light, h*3/4)
+		p.rect(w/2+light, h/4, w/2+light*2, h*3/4)
 	case r >= 0x2500 && r <= 0x257f:
 		p.lines(r)
 	case r >= 0x2580 && r <= 0x259f:

@@ -1,13 +1,15 @@
 package terminal
 
 import (
+	"bytes"
 	"image"
 	"math"
+	"sync"
+	"unicode"
 
 	"fyne.io/fyne/v2/theme"
-	"golang.org/x/image/font"
-	"golang.org/x/image/font/sfnt"
-	"golang.org/x/image/math/fixed"
+	"github.com/go-text/typesetting/font"
+	"github.com/go-text/typesetting/font/opentype"
 	"golang.org/x/image/vector"
 
 	"capsid/assets/fonts"
@@ -19,45 +21,45 @@ const (
 	faceItalic = 2
 )
 
-// fontSet is the parsed fonts, shared by all sizes.
+// fontSet is the parsed fonts of all sizes and terminals. They are never changed.
 type fontSet struct {
-	styled   [4]*sfnt.Font
-	fallback []*sfnt.Font
-	system   *systemFonts
+	styled   [4]*font.Font
+	fallback []*font.Font
+	system   systemFonts
 }
 
-// loadFonts parses what is embedded; a font that cannot be read is a broken build.
-func loadFonts() *fontSet {
-	fs := &fontSet{system: &systemFonts{}}
+// sharedFonts parses the embedded fonts when the first terminal needs them; one that cannot be read is a broken build.
+var sharedFonts = sync.OnceValue(func() *fontSet {
+	fs := &fontSet{}
 	for i, b := range [][]byte{fonts.Mono, fonts.MonoBold, fonts.MonoItalic, fonts.MonoBoldItalic} {
-		f, err := sfnt.Parse(b)
+		f, err := font.ParseTTF(bytes.NewReader(b))
 		if err != nil {
 			panic("terminal: embedded font: " + err.Error())
 		}
-		fs.styled[i] = f
+		fs.styled[i] = f.Font
 	}
 	for _, res := range []interface{ Content() []byte }{theme.DefaultSymbolFont(), theme.DefaultEmojiFont(), theme.DefaultTextFont()} {
 		if res == nil {
 			continue
 		}
-		if f, err := sfnt.Parse(res.Content()); err == nil {
-			fs.fallback = append(fs.fallback, f)
+		if f, err := font.ParseTTF(bytes.NewReader(res.Content())); err == nil {
+			fs.fallback = append(fs.fallback, f.Font)
 		}
 	}
 	return fs
-}
+})
 
 // face is the fonts at one size, with the metrics of its cells in pixels and the glyphs drawn so far.
 type face struct {
 	set          *fontSet
 	px           float32 // as asked for
-	ppem         fixed.Int26_6
+	ppem         float32
 	cellW, cellH int
 	baseline     int
 	underline    int // top of the underline
 	thick        int // of lines
-	buf          sfnt.Buffer
 	glyphs       map[glyphKey]glyph
+	faces        map[*font.Font]*font.Face
 }
 
 type glyphKey struct {
@@ -77,27 +79,30 @@ const maxGlyphs = 4096
 
 // newFace makes a face of about the given number of pixels to the em. The cell is a whole number of pixels wide, and the em is
 // adjusted so that a glyph's advance is just that.
-func newFace(set *fontSet, px float64) *face {
-	f := &face{set: set, px: float32(px), glyphs: map[glyphKey]glyph{}}
-	regular := set.styled[0]
-	const em = 2048 << 6
-	var advance, ascent, descent float64
-	if gi, err := regular.GlyphIndex(&f.buf, '0'); err == nil {
-		if a, err := regular.GlyphAdvance(&f.buf, gi, em, font.HintingNone); err == nil {
-			advance = float64(a) / em
-		}
-	}
-	if m, err := regular.Metrics(&f.buf, em, font.HintingNone); err == nil {
-		ascent, descent = float64(m.Ascent)/em, float64(m.Descent)/em
-	}
-	f.cellW = max(2, int(math.Round(px*advance)))
+func newFace(set *fontSet, px float32) *face {
+	f := &face{set: set, px: px, glyphs: map[glyphKey]glyph{}, faces: map[*font.Font]*font.Face{}}
+	regular := f.face(set.styled[0])
+	em := float64(regular.Upem())
+	zero, _ := regular.NominalGlyph('0')
+	advance := float64(regular.HorizontalAdvance(zero)) / em
+	extents, _ := regular.FontHExtents()
+	ascent, descent := float64(extents.Ascender)/em, -float64(extents.Descender)/em
+	f.cellW = max(2, int(math.Round(float64(px)*advance)))
 	ppem := float64(f.cellW) / advance
-	f.ppem = fixed.Int26_6(math.Round(ppem * 64))
+	f.ppem = float32(ppem)
 	f.cellH = int(math.Ceil((ascent + descent) * ppem))
 	f.baseline = int(math.Round(ascent * ppem))
 	f.thick = max(1, int(math.Round(ppem/14)))
 	f.underline = min(f.baseline+max(1, int(math.Round(ppem/12))), f.cellH-f.thick)
 	return f
+}
+
+// face is what glyphs of a font are read through; it has caches of its own, so each face has one.
+func (f *face) face(fnt *font.Font) *font.Face {
+	if f.faces[fnt] == nil {
+		f.faces[fnt] = font.NewFace(fnt)
+	}
+	return f.faces[fnt]
 }
 
 // glyph gives the coverage of a grapheme cluster that covers a number of cells.
@@ -127,19 +132,25 @@ func (f *face) draw(k glyphKey) glyph {
 	pad := f.cellW
 	ras := vector.NewRasterizer(w+2*pad, f.cellH)
 	drawn := false
+	at := pad
 	for _, r := range k.text {
 		if r == 0x200d || r >= 0xfe00 && r <= 0xfe0f {
+			continue
+		}
+		if flag := r - 0x1f1e6; flag >= 0 && flag < 26 && k.cells == 2 { // a flag: its country's letters, a cell each
+			drawn = f.outline(ras, 'A'+flag, k, at, f.cellW) || drawn
+			at += f.cellW
 			continue
 		}
 		if drawn && !isMark(r) { // one glyph stands for a cluster of several
 			continue
 		}
-		if f.outline(ras, r, k, pad, w) {
+		if f.outline(ras, substitute(r), k, pad, w) {
 			drawn = true
 		}
 	}
 	if !drawn {
-		if first <= ' ' {
+		if unicode.IsSpace(first) || !unicode.IsPrint(first) {
 			return glyph{}
 		}
 		return glyph{mask: drawMissing(w, f.cellH, f.thick)}
@@ -155,48 +166,49 @@ func (f *face) outline(ras *vector.Rasterizer, r rune, k glyphKey, pad, w int) b
 	if fnt == nil {
 		return false
 	}
-	ppem := f.ppem
-	x := float32(pad)
+	ff := f.face(fnt)
+	ppem, em := f.ppem, float32(fnt.Upem())
+	x, y := float32(pad), float32(f.baseline)
 	shear := float32(0)
 	if !own {
 		// A font of other proportions is scaled to fit into the cells and put into their middle.
-		adv, err := fnt.GlyphAdvance(&f.buf, gi, ppem, font.HintingNone)
-		if err != nil {
-			return false
+		adv := ff.HorizontalAdvance(gi) * ppem / em
+		if adv > float32(w) {
+			small := ppem * float32(w) / adv
+			y -= (ppem - small) * 0.3 // lower than its neighbours: put a little higher
+			ppem, adv = small, float32(w)
 		}
-		if limit := fixed.I(w); adv > limit && adv > 0 {
-			ppem = fixed.Int26_6(int64(ppem) * int64(limit) / int64(adv))
-			adv = limit
-		}
-		x += (float32(w) - float32(adv)/64) / 2
+		x += (float32(w) - adv) / 2
 		if k.style&faceItalic != 0 {
 			shear = 0.2
 		}
 	}
-	segs, err := fnt.LoadGlyph(&f.buf, gi, ppem, nil)
-	if err != nil {
-		return false
+	var segs []font.Segment
+	switch g := ff.GlyphData(gi).(type) {
+	case font.GlyphOutline:
+		segs = g.Segments
+	case font.GlyphSVG:
+		segs = g.Outline.Segments
 	}
-	y := float32(f.baseline)
-	if !own && ppem < f.ppem { // smaller than its neighbours: put a little higher
-		y -= float32(f.ppem-ppem) / 64 * 0.3
+	if len(segs) == 0 {
+		return own // one without an outline is a space; elsewhere it may be a picture that is not for us
 	}
-	pt := func(p fixed.Point26_6) (float32, float32) {
-		py := float32(p.Y) / 64
-		return x + float32(p.X)/64 - shear*py, y + py
+	scale := ppem / em
+	pt := func(p font.SegmentPoint) (float32, float32) {
+		return x + p.X*scale + shear*p.Y*scale, y - p.Y*scale
 	}
 	for _, s := range segs {
 		ax, ay := pt(s.Args[0])
 		switch s.Op {
-		case sfnt.SegmentOpMoveTo:
+		case opentype.SegmentOpMoveTo:
 			ras.ClosePath()
 			ras.MoveTo(ax, ay)
-		case sfnt.SegmentOpLineTo:
+		case opentype.SegmentOpLineTo:
 			ras.LineTo(ax, ay)
-		case sfnt.SegmentOpQuadTo:
+		case opentype.SegmentOpQuadTo:
 			bx, by := pt(s.Args[1])
 			ras.QuadTo(ax, ay, bx, by)
-		case sfnt.SegmentOpCubeTo:
+		case opentype.SegmentOpCubeTo:
 			bx, by := pt(s.Args[1])
 			cx, cy := pt(s.Args[2])
 			ras.CubeTo(ax, ay, bx, by, cx, cy)
@@ -207,21 +219,40 @@ func (f *face) outline(ras *vector.Rasterizer, r rune, k glyphKey, pad, w int) b
 }
 
 // find looks for a font that has r; own says that it is the monospace one.
-func (f *face) find(r rune, style uint8) (fnt *sfnt.Font, gi sfnt.GlyphIndex, own bool) {
+func (f *face) find(r rune, style uint8) (fnt *font.Font, gi font.GID, own bool) {
 	for _, st := range []uint8{style, style &^ faceItalic, 0} {
-		if gi, err := f.set.styled[st].GlyphIndex(&f.buf, r); err == nil && gi != 0 {
+		if gi, ok := f.set.styled[st].NominalGlyph(r); ok {
 			return f.set.styled[st], gi, true
 		}
 	}
 	for _, fb := range f.set.fallback {
-		if gi, err := fb.GlyphIndex(&f.buf, r); err == nil && gi != 0 {
+		if gi, ok := fb.NominalGlyph(r); ok {
 			return fb, gi, false
 		}
 	}
-	if fb, gi := f.set.system.find(&f.buf, r); fb != nil {
+	if fb, gi := f.set.system.find(r); fb != nil {
 		return fb, gi, false
 	}
 	return nil, 0, false
+}
+
+// substitute gives the characters of media controls, which agents use as bullets, as shapes that the monospace font has.
+func substitute(r rune) rune {
+	switch r {
+	case '⏺':
+		return '●'
+	case '⏹':
+		return '■'
+	case '⏵':
+		return '▶'
+	case '⏴':
+		return '◀'
+	case '⏶':
+		return '▲'
+	case '⏷':
+		return '▼'
+	}
+	return r
 }
 
 func isMark(r rune) bool {

@@ -108,7 +108,7 @@ func (t *Terminal) fitGrid(p *painter) {
 	px *= t.scale
 	face := p.face
 	if face == nil || face.px != px {
-		face = newFace(t.fonts, float64(px))
+		face = newFace(t.fonts, px)
 		p.face = face
 		t.screen.SetCellSize(face.cellW, face.cellH)
 	}

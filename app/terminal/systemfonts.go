@@ -7,14 +7,16 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/image/font/sfnt"
+	"github.com/go-text/typesetting/font"
 )
 
 // systemFonts looks for characters that no embedded font has, Chinese, Japanese and Korean above all, among the machine's own fonts. They are
-// opened when they are first needed, and at most maxSystemFonts of them.
+// looked for when they are first needed, and opened one after the other until one has the character.
 type systemFonts struct {
-	once  sync.Once
-	fonts []*sfnt.Font
+	mu     sync.Mutex
+	listed bool
+	paths  []string // not opened yet
+	fonts  []*font.Font
 }
 
 const (
@@ -28,17 +30,33 @@ var preferred = []string{
 	"symbola", "notosanssymbols2", "notosanssymbols", "notosansmath", "freemono", "freesans", "arialunicode", "hiraginosansgb", "applesymbols",
 }
 
-func (s *systemFonts) find(buf *sfnt.Buffer, r rune) (*sfnt.Font, sfnt.GlyphIndex) {
-	s.once.Do(s.load)
+func (s *systemFonts) find(r rune) (*font.Font, font.GID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, f := range s.fonts {
-		if gi, err := f.GlyphIndex(buf, r); err == nil && gi != 0 {
+		if gi, ok := f.NominalGlyph(r); ok {
+			return f, gi
+		}
+	}
+	if !s.listed {
+		s.listed = true
+		s.paths = listSystemFonts()
+	}
+	for len(s.paths) > 0 && len(s.fonts) < maxSystemFonts {
+		f := openFont(s.paths[0])
+		s.paths = s.paths[1:]
+		if f == nil {
+			continue
+		}
+		s.fonts = append(s.fonts, f)
+		if gi, ok := f.NominalGlyph(r); ok {
 			return f, gi
 		}
 	}
 	return nil, 0
 }
 
-func (s *systemFonts) load() {
+func listSystemFonts() []string {
 	home, _ := os.UserHomeDir()
 	rank := map[string]int{}
 	var paths []string
@@ -63,33 +81,23 @@ func (s *systemFonts) load() {
 		})
 	}
 	sort.SliceStable(paths, func(i, j int) bool { return rank[paths[i]] < rank[paths[j]] })
-	for _, path := range paths {
-		if len(s.fonts) == maxSystemFonts {
-			return
-		}
-		if f := openFont(path); f != nil {
-			s.fonts = append(s.fonts, f)
-		}
-	}
+	return paths
 }
 
 // openFont reads the first font of a file, or nil: one font fewer is no fault.
-func openFont(path string) *sfnt.Font {
+func openFont(path string) *font.Font {
 	st, err := os.Stat(path)
 	if err != nil || st.Size() > maxSystemFontSize {
 		return nil
 	}
-	b, err := os.ReadFile(path)
+	file, err := os.Open(path)
 	if err != nil {
 		return nil
 	}
-	c, err := sfnt.ParseCollection(b)
-	if err != nil {
+	defer file.Close()
+	faces, err := font.ParseTTC(file)
+	if err != nil || len(faces) == 0 {
 		return nil
 	}
-	f, err := c.Font(0)
-	if err != nil {
-		return nil
-	}
-	return f
+	return faces[0].Font
 }

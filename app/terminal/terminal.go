@@ -79,7 +79,7 @@ type view struct {
 
 // New makes a terminal that is not attached.
 func New(o Options) *Terminal {
-	t := &Terminal{opt: o, fonts: loadFonts(), scale: 1, fontSize: o.FontSize}
+	t := &Terminal{opt: o, fonts: sharedFonts(), scale: 1, fontSize: o.FontSize}
 	t.view.top = -1
 	t.colours = defaultColours(o.Palette)
 	t.pace.frame = t.frame

@@ -248,13 +248,9 @@ func legacyControl(ev KeyEvent, m Modes) []byte {
 		}
 		b = []byte{c}
 	default:
-		// Without a protocol that can tell it, Shift+Enter is what agents take for a new line: Escape, Enter.
 		b = []byte{'\r'}
 		if m.NewLine {
 			b = []byte("\r\n")
-		}
-		if ev.Mods&^Super == Shift && m.ModifyOtherKeys == 0 {
-			return append([]byte{0x1b}, b...)
 		}
 	}
 	if mods := ev.Mods & 7; mods != 0 && (m.ModifyOtherKeys == 2 || m.ModifyOtherKeys == 1 && ev.Key != KeyBackspace && mods != Alt) {
