@@ -184,6 +184,8 @@ func (s *Server) tlsConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"h2", "http/1.1"},
+		// Small first records are for networks with losses; here each record is a message over the link.
+		DynamicRecordSizingDisabled: true,
 		// Called for resumed sessions as well, as GetCertificate is not. One Config for all connections shares the ticket keys.
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			c := guestOf(hello.Conn)

@@ -14,14 +14,17 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // reverseProxy does what RFC 9110 §7.6 wants of an intermediary: hop-by-hop fields, 1xx responses, trailers, upgrades.
 func (s *Server) reverseProxy() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
-		Rewrite:        rewrite,
-		Transport:      (*transport)(s),
-		FlushInterval:  -1, // each piece as it comes
+		Rewrite:   rewrite,
+		Transport: (*transport)(s),
+		// Bodies of unknown length and event streams are flushed piece by piece, at once. Where the length is known, a small
+		// response may leave as one piece with its header; a slow one is not held back for longer than this.
+		FlushInterval:  time.Millisecond,
 		ModifyResponse: receive,
 		ErrorHandler:   s.fail,
 		BufferPool:     &buffers{},

@@ -7,10 +7,12 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"capsid/proxy/ledger"
 )
@@ -153,6 +155,9 @@ func TestStreamsAreNotBuffered(t *testing.T) {
 		next := make(chan struct{})
 		r.upstream("sse.example", up, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 			w.Header().Set("Content-Type", q.URL.Query().Get("type"))
+			if q.URL.Query().Has("length") {
+				w.Header().Set("Content-Length", "27")
+			}
 			f := w.(http.Flusher)
 			f.Flush() // the header alone
 			for i := range 3 {
@@ -165,7 +170,7 @@ func TestStreamsAreNotBuffered(t *testing.T) {
 				f.Flush()
 			}
 		}))
-		for _, typ := range []string{"text/event-stream", "application/octet-stream"} {
+		for _, typ := range []string{"text/event-stream", "application/octet-stream", "application/octet-stream&length=1"} {
 			res, err := r.client(guest).Get("https://sse.example/?type=" + typ)
 			if err != nil {
 				t.Fatal(err)
@@ -297,7 +302,7 @@ func TestSmallPrint(t *testing.T) {
 			case "/refuse":
 				w.WriteHeader(417) // without reading the body
 			case "/redirect":
-				http.Redirect(w, q, "https://elsewhere.example/", 302)
+				http.Redirect(w, q, "https://elsewhere.example/", http.StatusFound)
 			default:
 				io.Copy(io.Discard, q.Body)
 				w.Header().Set("Content-Length", "10")
@@ -336,7 +341,7 @@ func TestSmallPrint(t *testing.T) {
 		if _, body := ask("GET", "/hints", nil); body != "ok" {
 			t.Errorf("hints: %q", body)
 		}
-		if res, _ := ask("GET", "/redirect", nil); res.StatusCode != 302 || res.Header.Get("Location") != "https://elsewhere.example/" {
+		if res, _ := ask("GET", "/redirect", nil); res.StatusCode != http.StatusFound || res.Header.Get("Location") != "https://elsewhere.example/" {
 			t.Error(res.Status)
 		}
 		if res, _ := ask("OPTIONS", "/", nil); res.StatusCode != 200 {
@@ -382,4 +387,52 @@ func TestHeaderLimits(t *testing.T) {
 			return e.Done && e.Status == 502 && e.Reason != "" && e.Decision == ledger.Allow
 		})
 	})
+}
+
+func TestHowToAllow(t *testing.T) {
+	locked := false
+	r := newRig(t, func(c *Config) { c.Locked = func() bool { return locked } })
+	for _, c := range []struct {
+		d           notice
+		locked      bool
+		allow, text string
+	}{
+		{notice{Host: "a.example", Port: 443, Decision: ledger.Ask, Rule: "default", Source: "built in"}, false, "capsid allow a.example --session 5e551011", "Blocked tab"},
+		{notice{Host: "a.example", Port: 22, Decision: ledger.Ask, Rule: "default", Source: "built in"}, false, "capsid allow a.example:22 --session 5e551011", ""},
+		{notice{Host: "2001:db8::1", Port: 8080, Decision: ledger.Ask, Rule: "default", Source: "user.toml:2"}, false, "", "No click"},
+		{notice{Host: "2606:4700::1", Port: 8080, Decision: ledger.Ask, Rule: "default", Source: "user.toml:2"}, false, "capsid allow [2606:4700::1]:8080 --session 5e551011", ""},
+		{notice{Host: "a.example", Port: 443, Decision: ledger.Block, Rule: "default", Source: "user.toml:2"}, false, "capsid allow a.example --session 5e551011", ""},
+		{notice{Host: "a.example", Port: 443, Decision: ledger.Block, Rule: "a.example", Source: "decisions.toml:9"}, false, "capsid allow a.example --session 5e551011", ""},
+		{notice{Host: "a.example", Port: 443, Decision: ledger.Block, Rule: "a.example", Source: "user.toml:9"}, false, "", "user.toml:9"},
+		{notice{Host: "a.example", Port: 443, Decision: ledger.Ask, Rule: "default", Source: "corp.toml:1"}, true, "", "organisation"},
+		{notice{Host: "127.0.0.1", Port: 80, Decision: ledger.Block, Rule: "private addresses", Source: "built in"}, false, "", "No click"},
+	} {
+		locked = c.locked
+		r.srv.howToAllow(&c.d)
+		if c.d.Allow != c.allow || !strings.Contains(c.d.HowTo, c.text) {
+			t.Errorf("%+v", c.d)
+		}
+	}
+}
+
+func TestRowURL(t *testing.T) {
+	for _, c := range []struct{ in, host, want string }{
+		{"/a?key=AIza&x=1&access_token=t&x-goog-signature=s&X-Amz-Credential=c", "a.example", "https://a.example/a?key=…&x=1&access_token=…&x-goog-signature=…&X-Amz-Credential=…"},
+		{"/a?%6bey=v&keyboard=us", "a.example", "https://a.example/a?%6bey=…&keyboard=us"},
+		{"https://user:pass@a.example/p", "a.example", "https://a.example/p"},
+		{"*", "a.example", "https://a.example/*"},
+		{"/%2e%2e/x", "2001:db8::1", "https://[2001:db8::1]/%2e%2e/x"},
+	} {
+		u, err := url.ParseRequestURI(c.in)
+		if err != nil {
+			u = &url.URL{Path: c.in}
+		}
+		if got := rowURL(&guestConn{host: c.host, port: 443, secure: true}, u); got != c.want {
+			t.Errorf("%s: %s", c.in, got)
+		}
+	}
+	u := &url.URL{Path: "/" + strings.Repeat("é", 5000), RawQuery: strings.Repeat("a&", 100000)}
+	if got := rowURL(&guestConn{host: "a.example", port: 8080}, u); len(got) > maxURL || !utf8.ValidString(got) || !strings.HasPrefix(got, "http://a.example:8080/") {
+		t.Errorf("%d bytes", len(got))
+	}
 }

@@ -18,8 +18,8 @@ type Config struct {
 	Add     func(ledger.Entry) int64
 	Window  time.Duration // 10 s
 	PerKind int           // rows of one kind in a window: 16
-	Total   int           // rows of all kinds in a window, summaries apart: 256
-	Kinds   int           // kinds told apart in a window: 256
+	Total   int           // rows of all kinds in a window, summaries apart: 128
+	Kinds   int           // kinds told apart in a window: 128
 }
 
 func (c Config) withDefaults() Config {
@@ -30,10 +30,10 @@ func (c Config) withDefaults() Config {
 		c.PerKind = 16
 	}
 	if c.Total == 0 {
-		c.Total = 256
+		c.Total = 128
 	}
 	if c.Kinds == 0 {
-		c.Kinds = 256
+		c.Kinds = 128
 	}
 	return c
 }
@@ -75,6 +75,9 @@ func (r *Recorder) Add(e ledger.Entry) {
 		e.Time = time.Now()
 	}
 	k := kind{e.Kind, e.Host, e.Port, e.Decision, e.Status, e.Rule}
+	if e.Kind == ledger.DNS {
+		k.host = ledger.Domain(e.Host) // names are made up below it without end
+	}
 	r.mu.Lock()
 	if r.closed {
 		r.mu.Unlock()

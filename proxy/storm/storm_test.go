@@ -69,6 +69,18 @@ func TestMadeUpHostsAreBounded(t *testing.T) {
 	}
 }
 
+func TestQuestionsAreAlikeBelowOneDomain(t *testing.T) {
+	var got rows
+	r := New(Config{Add: got.add, Window: time.Hour, PerKind: 2})
+	for i := range 100 {
+		r.Add(ledger.Entry{Kind: ledger.DNS, Host: fmt.Sprintf("x%d.tunnel.example.com", i)})
+	}
+	r.Close()
+	if len(got.list) != 3 {
+		t.Errorf("%d rows", len(got.list))
+	}
+}
+
 func TestWindowEndsByItself(t *testing.T) {
 	got := rows{told: make(chan struct{}, 10)}
 	r := New(Config{Add: got.add, Window: 20 * time.Millisecond, PerKind: 1})
