@@ -9,3 +9,5 @@ import (
 func TestMain(m *testing.M) { vmmtest.Main(m) }
 
 func TestBackend(t *testing.T) { vmmtest.Run(t, Backend{}, vmmtest.Options{}) }
+
+func BenchmarkBackend(b *testing.B) { vmmtest.Bench(b, Backend{}, vmmtest.Options{}) }

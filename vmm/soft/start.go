@@ -41,12 +41,19 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config) (_ *machin
 	h := &handout{}
 	defer h.close() // QEMU has its own copies by then
 	var fd descriptors
-	if fd.kernel, err = h.open(cfg.Kernel, os.O_RDONLY); err != nil {
+	kernel, err := openKernel(cfg.Kernel, cfg.Dir)
+	if err != nil {
 		return nil, err
 	}
-	if fd.initrd, err = h.open(cfg.Initrd, os.O_RDONLY); err != nil {
+	fd.kernel = h.add(kernel)
+	initrd, err := os.Open(cfg.Initrd)
+	if err == nil {
+		initrd, err = readable(initrd, cfg.Dir)
+	}
+	if err != nil {
 		return nil, err
 	}
+	fd.initrd = h.add(initrd)
 	for _, d := range cfg.Disks {
 		mode := os.O_RDWR
 		if d.ReadOnly {

@@ -216,9 +216,18 @@ func manyStreams(t *testing.T, m *machine) {
 }
 
 func upload(t *testing.T, m *machine) {
+	rate(t, m.upload(t, bulk))
+}
+
+func download(t *testing.T, m *machine) {
+	rate(t, m.download(t, bulk))
+}
+
+// upload sends n bytes to the guest, which checks them.
+func (m *machine) upload(t testing.TB, n int64) time.Duration {
 	c := m.dial(t, sinkPort)
 	started := time.Now()
-	if err := newPattern().send(c, bulk); err != nil {
+	if err := newPattern().send(c, n); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.CloseWrite(); err != nil {
@@ -228,23 +237,24 @@ func upload(t *testing.T, m *machine) {
 	if _, err := io.ReadFull(c, got[:]); err != nil {
 		t.Fatal(err)
 	}
-	if n := binary.BigEndian.Uint64(got[:]); n != bulk {
-		t.Errorf("guest got %d bytes", n)
+	if got := int64(binary.BigEndian.Uint64(got[:])); got != n {
+		t.Errorf("guest got %d bytes", got)
 	}
-	rate(t, time.Since(started))
+	return time.Since(started)
 }
 
-func download(t *testing.T, m *machine) {
+// download takes n bytes from the guest and checks them.
+func (m *machine) download(t testing.TB, n int64) time.Duration {
 	c := m.dial(t, sourcePort)
 	started := time.Now()
-	if _, err := c.Write(binary.BigEndian.AppendUint64(nil, bulk)); err != nil {
+	if _, err := c.Write(binary.BigEndian.AppendUint64(nil, uint64(n))); err != nil {
 		t.Fatal(err)
 	}
-	n, err := newPattern().receive(c)
-	if err != nil || n != bulk {
-		t.Errorf("%d bytes, %v", n, err)
+	got, err := newPattern().receive(c)
+	if err != nil || got != n {
+		t.Errorf("%d bytes, %v", got, err)
 	}
-	rate(t, time.Since(started))
+	return time.Since(started)
 }
 
 func rate(t testing.TB, d time.Duration) {
