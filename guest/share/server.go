@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -78,7 +79,8 @@ func (s *server) loop() error {
 	for {
 		var size [4]byte
 		if _, err := io.ReadFull(r, size[:]); err != nil {
-			if err == io.EOF {
+			// What may follow an answer that nobody reads any more is an end too.
+			if err == io.EOF || errors.Is(err, os.ErrClosed) || errors.Is(err, unix.ECONNRESET) {
 				return nil
 			}
 			return fmt.Errorf("share: read: %w", err)
@@ -195,7 +197,7 @@ func (s *server) refuse(m message, errno unix.Errno) error {
 func (s *server) send(reply []byte) error {
 	s.write.Lock()
 	defer s.write.Unlock()
-	if _, err := s.stream.Write(reply); err != nil && !errors.Is(err, io.ErrClosedPipe) {
+	if _, err := s.stream.Write(reply); err != nil {
 		return fmt.Errorf("share: write: %w", err)
 	}
 	return nil
