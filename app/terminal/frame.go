@@ -58,7 +58,7 @@ func (t *Terminal) frame() {
 		s.SetPalette(p.palette)
 	}
 	if hidden {
-		fyne.DoAndWait(t.deliver)
+		t.onUI(t.deliver, true)
 		return
 	}
 
@@ -82,7 +82,7 @@ func (t *Terminal) frame() {
 		paintRow(r.back, &f.Lines[i], &r.decor)
 		changed = append(changed, i)
 	}
-	fyne.DoAndWait(func() {
+	t.onUI(func() {
 		t.mu.Lock()
 		for _, i := range changed {
 			p.rows[i].front, p.rows[i].back = p.rows[i].back, p.rows[i].front
@@ -90,7 +90,7 @@ func (t *Terminal) frame() {
 		t.mu.Unlock()
 		t.show(changed)
 		t.deliver()
-	})
+	}, true)
 	if f.Held > 0 {
 		t.pace.after(f.Held)
 	}

@@ -205,14 +205,14 @@ func (t *Terminal) startDrift(by int) {
 	}
 	var step func()
 	step = func() {
-		fyne.Do(func() {
+		t.onUI(func() {
 			if p.drift == nil {
 				return
 			}
 			t.scrollBy(p.driftBy)
 			t.extend(t.position(p.x, p.y))
 			p.drift = time.AfterFunc(driftInterval, step)
-		})
+		}, false)
 	}
 	p.drift = time.AfterFunc(driftInterval, step)
 }

@@ -103,7 +103,7 @@ func (b *searchBar) find() {
 	s := t.current()
 	go func() {
 		found := s.Find(text, maxFound)
-		fyne.Do(func() {
+		t.onUI(func() {
 			if b.asked != asked {
 				return
 			}
@@ -111,7 +111,7 @@ func (b *searchBar) find() {
 			t.view.found, t.view.current = found, len(found)
 			t.mu.Unlock()
 			b.step(-1)
-		})
+		}, false)
 	}()
 }
 

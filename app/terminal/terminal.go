@@ -41,7 +41,8 @@ type Terminal struct {
 	opt   Options
 	fonts *fontSet
 	pace  pacer
-	paint painter // of the frame goroutine
+	paint painter                   // of the frame goroutine
+	onUI  func(f func(), wait bool) // runs f on the UI goroutine; never called there
 
 	// mu guards what follows. It is never held while a callback or a method of Fyne runs.
 	mu       sync.Mutex
@@ -83,6 +84,13 @@ func New(o Options) *Terminal {
 	t.view.top = -1
 	t.colours = defaultColours(o.Palette)
 	t.pace.frame = t.frame
+	t.onUI = func(f func(), wait bool) {
+		if wait {
+			fyne.DoAndWait(f)
+		} else {
+			fyne.Do(f)
+		}
+	}
 	t.screen = t.newScreen()
 	t.ExtendBaseWidget(t)
 	return t

@@ -171,11 +171,14 @@ func (s *Screen) wholeLine(n int) (from, to int) {
 	return from, min(to, end-1)
 }
 
-// All is everything that is kept, scrollback and screen.
+// All is everything that is kept, scrollback and screen, but for blank lines at the end.
 func (s *Screen) All() Span {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	first, _, end := s.bounds()
+	first, base, end := s.bounds()
+	for end > base+1 && used(s.cur.rows[end-base-1].cells) == 0 {
+		end--
+	}
 	return Span{From: Position{first, 0}, To: Position{end - 1, s.cols - 1}}
 }
 
