@@ -48,7 +48,10 @@ func unpack(dst io.Writer, src io.ReaderAt) error {
 	}
 	defer r.Close()
 	magic := make([]byte, 4)
-	if _, err := io.ReadFull(r, magic); err != nil || !bytes.Equal(magic, []byte("\x7fELF")) {
+	if _, err := io.ReadFull(r, magic); err != nil {
+		return err
+	}
+	if !bytes.Equal(magic, []byte("\x7fELF")) {
 		return errPacked
 	}
 	if _, err := dst.Write(magic); err != nil {

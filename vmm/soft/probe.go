@@ -36,8 +36,8 @@ func (b Backend) Probe(ctx context.Context) vmm.Probe {
 
 func (b Backend) find(ctx context.Context) (arch, string, vmm.Probe) {
 	a, ok := arches[runtime.GOARCH]
-	if !ok {
-		return a, "", vmm.Probe{Reason: "software emulation is not set up for " + runtime.GOARCH + " hosts"}
+	if !ok || runtime.GOOS != "linux" {
+		return a, "", vmm.Probe{Reason: "software emulation is not set up for " + runtime.GOOS + "/" + runtime.GOARCH}
 	}
 	name := a.qemu
 	if b.QEMU != "" {
