@@ -86,7 +86,7 @@ func mountShare(l link.Link, m control.Mount, log func(string, ...any)) error {
 			log("%s: %v", m.Path, err)
 		}
 	}()
-	if err := pump.SetReadAhead(at); err != nil {
+	if err := pump.Settle(at); err != nil {
 		log("%s: %v", m.Path, err) // slower, no more
 	}
 	return nil

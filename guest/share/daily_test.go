@@ -110,7 +110,7 @@ func TestRenameStorm(t *testing.T) {
 			place := func() string { return filepath.Join(side, fmt.Sprint(r.IntN(2)), fmt.Sprint(r.IntN(files))) }
 			for range rounds {
 				from, to := place(), place()
-				err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, uint(r.IntN(2)*unix.RENAME_EXCHANGE|0))
+				err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, uint(r.IntN(2)*unix.RENAME_EXCHANGE))
 				switch err {
 				case nil, unix.ENOENT, unix.ESTALE:
 				default:

@@ -138,27 +138,7 @@ func mount(t *testing.T, change ...func(*Config)) *mounted {
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		t.Fatalf("the pump did not mount: %v", err)
 	}
-	m.noPoll(t)
 	return m
-}
-
-// noPoll makes the kernel learn that this file system has no poll, while nobody waits in epoll: a file that is opened by the process
-// that also carries its messages would otherwise lock the poller against itself.
-func (m *mounted) noPoll(t *testing.T) {
-	t.Helper()
-	name := filepath.Join(m.host, ".poll")
-	if err := os.WriteFile(name, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	defer os.Remove(name)
-	fd, err := unix.Open(filepath.Join(m.guest, ".poll"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // pumpMain is the guest's agent: it mounts and pumps.
@@ -167,11 +147,16 @@ func pumpMain(path string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Print("\n")
 	if err := unix.SetNonblock(3, true); err != nil {
 		return err
 	}
-	return pump.Run(context.Background(), device, os.NewFile(3, "stream"))
+	ended := make(chan error, 1)
+	go func() { ended <- pump.Run(context.Background(), device, os.NewFile(3, "stream")) }()
+	if err := pump.Settle(path); err != nil && !errors.Is(err, os.ErrPermission) { // only root may set the read-ahead
+		return err
+	}
+	fmt.Print("\n")
+	return <-ended
 }
 
 func testConfig(t *testing.T, dir string) Config {
