@@ -174,7 +174,7 @@ func upstreamReason(host string, err error) string {
 // buffers are what bodies are copied through.
 type buffers struct{ pool sync.Pool }
 
-const bufferSize = 32 << 10
+const bufferSize = 64 << 10
 
 func (b *buffers) Get() []byte {
 	if p, ok := b.pool.Get().(*[bufferSize]byte); ok {

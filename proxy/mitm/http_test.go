@@ -49,7 +49,7 @@ func TestRequestsAreCarried(t *testing.T) {
 		if got := res.Header.Get("X-Seen"); got != "PUT api.example /a%2Fb/c?x=1;y=2&q=%20&token=SECRET hello" {
 			t.Errorf("upstream saw %q", got)
 		}
-		if got := res.Header.Get("X-Proto"); got != fmt.Sprintf("HTTP/%d.%d", 1+b2i(up), b2i(!up)) {
+		if got := res.Header.Get("X-Proto"); got != map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}[guest && up] {
 			t.Errorf("upstream was spoken to in %s", got)
 		}
 		if !slices.Equal(res.Header["X-Multi"], []string{"a", "b"}) {

@@ -31,7 +31,8 @@ type route struct {
 	address string         // of the override; empty: the host's own
 	roots   *x509.CertPool // of the override; nil: the Server's
 	private bool           // private addresses may be dialed
-	h2c     bool           // HTTP/2 without TLS, as the guest speaks it
+	http2   bool           // the guest speaks HTTP/2, so the upstream may be spoken to in it
+	plain   bool           // without TLS
 }
 
 type routes struct {
@@ -81,7 +82,7 @@ type transport Server
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	s := (*Server)(t)
 	x := exchangeOf(r.Context())
-	key := route{host: x.conn.host, port: x.conn.port, private: x.verdict.PrivateOK, h2c: !x.conn.secure && r.ProtoMajor == 2}
+	key := route{host: x.conn.host, port: x.conn.port, private: x.verdict.PrivateOK, http2: x.conn.http2, plain: !x.conn.secure}
 	if up, ok := s.cfg.Upstream(key.host, key.port); ok {
 		key.address, key.roots, key.private = up.Address, up.RootCAs, true
 	}
@@ -93,12 +94,16 @@ func (s *Server) newTransport(key route) *http.Transport {
 	if roots == nil {
 		roots = s.cfg.Roots
 	}
+	// As the guest speaks, so that a server is met as it would be without a proxy between; a change of version only costs.
 	var protocols http.Protocols
-	if key.h2c {
+	switch {
+	case key.http2 && key.plain:
 		protocols.SetUnencryptedHTTP2(true)
-	} else {
-		protocols.SetHTTP1(true)
+	case key.http2:
+		protocols.SetHTTP1(true) // where a server has no HTTP/2
 		protocols.SetHTTP2(true)
+	default:
+		protocols.SetHTTP1(true)
 	}
 	return &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.dial(ctx, key) },
@@ -109,7 +114,7 @@ func (s *Server) newTransport(key route) *http.Transport {
 			ClientSessionCache: tls.NewLRUClientSessionCache(8),
 		},
 		Protocols:              &protocols,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 30 * time.Second},
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 30 * time.Second, MaxReadFrameSize: 64 << 10},
 		DisableCompression:     true, // the guest asks for what it wants, and gets the bytes as they are
 		TLSHandshakeTimeout:    handshakeTimeout,
 		ExpectContinueTimeout:  continueTimeout,
