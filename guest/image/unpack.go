@@ -82,18 +82,24 @@ func (t *tree) unpack(ctx context.Context, r io.Reader, to place) error {
 		if err != nil {
 			return err
 		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		name := to(path.Clean("/" + h.Name)[1:])
 		if name == "" {
 			continue
 		}
-		if err := t.entry(h, tr, name, to); err != nil {
+		if err := t.entry(h, readerFunc(func(p []byte) (int, error) {
+			if err := ctx.Err(); err != nil {
+				return 0, err
+			}
+			return tr.Read(p)
+		}), name, to); err != nil {
 			return fmt.Errorf("%s: %w", h.Name, err)
 		}
 	}
 }
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func (t *tree) entry(h *tar.Header, r io.Reader, name string, to place) error {
 	mode := h.FileInfo().Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSticky)

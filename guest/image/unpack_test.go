@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -124,7 +125,7 @@ func TestUnpackIsCancelled(t *testing.T) {
 	defer tr.root.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := tr.unpack(ctx, tarOf(t, tar.Header{Name: "a", Typeflag: tar.TypeReg}), all); err != context.Canceled {
+	if err := tr.unpack(ctx, tarOf(t, tar.Header{Name: "a", Typeflag: tar.TypeReg}), all); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 }
