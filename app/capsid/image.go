@@ -198,7 +198,7 @@ func findImage(args []string) (*image.Image, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, &session.Error{Message: "no image " + quote(args[0]), Hint: "capsid image ls lists them", Err: image.ErrNone}
+		return nil, &session.Error{Message: "no image " + quote(args[0]), Hint: "capsid image ls lists them", Kind: image.ErrNone}
 	case 1:
 		return image.Open(filepath.Join(p.Images(), found[0]))
 	}

@@ -92,11 +92,11 @@ func (c *cli) running(key string) (*session.Client, session.Status, error) {
 	}
 	switch st.State {
 	case session.Starting:
-		return nil, st, &session.Error{Message: "session " + st.Name + " is still starting", Hint: "capsid ps shows when it is up", Err: session.ErrNotRunning}
+		return nil, st, &session.Error{Message: "session " + st.Name + " is still starting", Hint: "capsid ps shows when it is up", Kind: session.ErrNotRunning}
 	case session.Running, session.Paused:
 		return store.Client(st.ID), st, nil
 	}
-	return nil, st, &session.Error{Message: "session " + st.Name + " is " + string(st.State), Hint: "capsid new " + st.Agent + " starts another", Err: session.ErrNotRunning}
+	return nil, st, &session.Error{Message: "session " + st.Name + " is " + string(st.State), Hint: "capsid new " + st.Agent + " starts another", Kind: session.ErrNotRunning}
 }
 
 func newRoot(t *term) *cobra.Command {

@@ -90,13 +90,18 @@ func (c *cli) start(cmd *cobra.Command, o session.StartOptions, yes, detach bool
 		st, err = store.Start(cmd.Context(), o, c.steps())
 		switch {
 		case errors.Is(err, session.ErrWide) && !o.AcceptWide:
-			if !yes && (!c.asks() || !c.confirm(err.Error()+". Share all of it, read-only?")) {
+			if !yes && (!c.asks() || !c.confirm(oneLine(err.Error())+". Share all of it, read-only?")) {
 				return &session.Error{Message: oneLine(err.Error()), Hint: "choose a project's folder, or say --yes to share all of it read-only"}
 			}
 			o.AcceptWide = true
 			continue
 		case errors.Is(err, image.ErrNone):
-			if !c.asks() || !yes && !c.confirm("There is no image to start from yet. Build it now? It takes some minutes and about 2 GB.") {
+			question := "There is no image to start from yet. Build it now? It takes some minutes and about 2 GB."
+			if image.Building(store.Paths().Images()) {
+				question = "An image is being built already. Wait for it?"
+				err = &session.Error{Message: "an image is being built", Hint: "try again when it is there; capsid image build waits for it"}
+			}
+			if !c.asks() || !yes && !c.confirm(question) {
 				return err
 			}
 			if err := c.buildImage(cmd.Context(), store.Paths()); err != nil {

@@ -38,7 +38,7 @@ func newTerm(in, out, err *os.File) *term {
 func isTerminal(f *os.File) bool { return f != nil && xterm.IsTerminal(int(f.Fd())) }
 
 // asks reports whether there is somebody to ask.
-func (t *term) asks() bool { return isTerminal(t.in) && isTerminal(t.errFile) }
+func (t *term) asks() bool { return isTerminal(t.in) }
 
 // fail prints an error as one line.
 func (t *term) fail(err error) {
@@ -77,9 +77,14 @@ func (t *term) note(format string, args ...any) {
 	fmt.Fprintf(t.err, format+"\n", args...)
 }
 
-// confirm asks a question that has yes or no as its answer; no is the default.
+// confirm asks a question that has yes or no as its answer; no is the default. It is shown on the terminal itself, wherever the output goes.
 func (t *term) confirm(question string) bool {
-	fmt.Fprintf(t.err, "%s [y/N] ", question)
+	var w io.Writer = t.err
+	if tty, err := os.OpenFile("/dev/tty", os.O_WRONLY, 0); err == nil {
+		defer tty.Close()
+		w = tty
+	}
+	fmt.Fprintf(w, "%s [y/N] ", question)
 	line, _ := bufio.NewReader(io.LimitReader(t.in, 1024)).ReadString('\n') // no answer is a no
 	switch strings.ToLower(strings.TrimSpace(line)) {
 	case "y", "yes":

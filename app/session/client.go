@@ -41,7 +41,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", c.socket)
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
-		return nil, &Error{Message: "the session is not running", Hint: "capsid ps shows its state", Err: ErrNotRunning}
+		return nil, &Error{Message: "the session is not running", Hint: "capsid ps shows its state", Kind: ErrNotRunning}
 	}
 	return conn, err
 }

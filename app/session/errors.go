@@ -6,7 +6,8 @@ import "errors"
 type Error struct {
 	Message string
 	Hint    string // one line, may be empty
-	Err     error  // the cause, may be nil
+	Err     error  // the cause, part of the text; may be nil
+	Kind    error  // what errors.Is finds it by, not part of the text; may be nil
 }
 
 func (e *Error) Error() string {
@@ -16,7 +17,16 @@ func (e *Error) Error() string {
 	return e.Message
 }
 
-func (e *Error) Unwrap() error { return e.Err }
+// Unwrap returns the cause and the kind.
+func (e *Error) Unwrap() []error {
+	var list []error
+	for _, err := range []error{e.Err, e.Kind} {
+		if err != nil {
+			list = append(list, err)
+		}
+	}
+	return list
+}
 
 // Hint returns the next step that an error carries, or "".
 func Hint(err error) string {

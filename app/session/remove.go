@@ -19,15 +19,15 @@ const killTime = 30 * time.Second
 // Remove takes a session away with all that it wrote. A running one is refused with ErrAlive unless force is set; then it is ended first.
 func (s *Store) Remove(id string, force bool) error {
 	if !idPattern.MatchString(id) {
-		return &Error{Message: fmt.Sprintf("no session %q", id), Hint: "capsid ps lists them", Err: ErrUnknown}
+		return &Error{Message: fmt.Sprintf("no session %q", id), Hint: "capsid ps lists them", Kind: ErrUnknown}
 	}
 	folder := s.paths.Folder(id)
 	if _, err := os.Stat(folder); errors.Is(err, os.ErrNotExist) {
-		return &Error{Message: fmt.Sprintf("no session %q", id), Hint: "capsid ps lists them", Err: ErrUnknown}
+		return &Error{Message: fmt.Sprintf("no session %q", id), Hint: "capsid ps lists them", Kind: ErrUnknown}
 	}
 	if alive(folder) {
 		if !force {
-			return &Error{Message: "session " + id + " is running", Hint: "capsid kill " + id + " ends it; capsid rm --force " + id + " ends and removes it", Err: ErrAlive}
+			return &Error{Message: "session " + id + " is running", Hint: "capsid kill " + id + " ends it; capsid rm --force " + id + " ends and removes it", Kind: ErrAlive}
 		}
 		if err := s.Kill(context.Background(), id); err != nil && !errors.Is(err, ErrNotRunning) {
 			return err
@@ -40,7 +40,7 @@ func (s *Store) Remove(id string, force bool) error {
 // are gone; the folder stays.
 func (s *Store) Kill(ctx context.Context, id string) error {
 	if !alive(s.paths.Folder(id)) {
-		return &Error{Message: "session " + id + " is not running", Hint: "capsid rm " + id + " removes it", Err: ErrNotRunning}
+		return &Error{Message: "session " + id + " is not running", Hint: "capsid rm " + id + " removes it", Kind: ErrNotRunning}
 	}
 	limit, cancel := context.WithTimeout(ctx, killTime)
 	defer cancel()

@@ -87,7 +87,7 @@ func (s *Store) workspace(o StartOptions, access *Access) (string, error) {
 	case err != nil:
 		return "", err
 	case wide && !o.AcceptWide:
-		return "", &Error{Message: fmt.Sprintf("%s holds far more than one project", path), Err: ErrWide, Hint: "choose a project's folder, or say yes to share all of it read-only"}
+		return "", &Error{Message: fmt.Sprintf("%s holds far more than one project", path), Kind: ErrWide, Hint: "choose a project's folder, or say yes to share all of it read-only"}
 	case wide:
 		*access = ReadOnly
 		return path, nil
@@ -183,7 +183,7 @@ func (s *Store) image(digest string) (*image.Image, error) {
 	}
 	switch {
 	case errors.Is(err, image.ErrNone):
-		return nil, &Error{Message: "there is no image to start from", Hint: "capsid image build makes one, in some minutes", Err: image.ErrNone}
+		return nil, &Error{Message: "there is no image to start from", Hint: "capsid image build makes one, in some minutes", Kind: image.ErrNone}
 	case err != nil:
 		return nil, err
 	}

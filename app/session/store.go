@@ -117,7 +117,7 @@ func (s *Store) Find(key string) (Status, error) {
 	}
 	switch len(prefixed) {
 	case 0:
-		return Status{}, &Error{Message: fmt.Sprintf("no session %q", key), Hint: "capsid ps lists them", Err: ErrUnknown}
+		return Status{}, &Error{Message: fmt.Sprintf("no session %q", key), Hint: "capsid ps lists them", Kind: ErrUnknown}
 	case 1:
 		return prefixed[0], nil
 	}
@@ -125,7 +125,7 @@ func (s *Store) Find(key string) (Status, error) {
 	for _, st := range prefixed {
 		names = append(names, st.ID+" ("+st.Name+")")
 	}
-	return Status{}, &Error{Message: fmt.Sprintf("%q could be any of %s", key, strings.Join(names, ", ")), Hint: "write more of it", Err: ErrAmbiguous}
+	return Status{}, &Error{Message: fmt.Sprintf("%q could be any of %s", key, strings.Join(names, ", ")), Hint: "write more of it", Kind: ErrAmbiguous}
 }
 
 // create makes the folder of a new session and locks it. sess.ID, Name and Created are filled in. A name that is not given is the

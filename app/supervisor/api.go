@@ -42,7 +42,7 @@ type terminal interface {
 }
 
 // errNotUp: the session is still starting, or ending.
-var errNotUp = &session.Error{Message: "the session is not up", Hint: "capsid ps shows its state", Err: session.ErrNotRunning}
+var errNotUp = &session.Error{Message: "the session is not up", Hint: "capsid ps shows its state", Kind: session.ErrNotRunning}
 
 // maxBody bounds the body of a request.
 const maxBody = 1 << 20

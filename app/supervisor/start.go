@@ -212,6 +212,13 @@ func (s *Supervisor) startFault(ctx context.Context, stage string, err error, li
 		return ctx.Err()
 	}
 	e := &session.Error{Message: stage, Err: err, Hint: "the machine's last lines are in " + filepath.Join(s.folder, "console.log") + "; capsid doctor looks for what is missing"}
+	if errors.Is(err, link.ErrClosed) {
+		// The machine is about to end, and knows better why.
+		select {
+		case <-s.machine.Done():
+		case <-time.After(clockTime):
+		}
+	}
 	select {
 	case <-s.machine.Done():
 		if mErr := s.machine.Err(); mErr != nil {
