@@ -58,6 +58,9 @@ func (p *program) start(r *reap.Reaper, files []*os.File, tty bool) (*reap.Proce
 		Path: path, Args: p.argv, Env: append(p.env[:len(p.env):len(p.env)], "PWD="+dir), Dir: dir, Files: files, Limits: childLimits,
 		Attr: &syscall.SysProcAttr{Setsid: true, Setctty: tty, Credential: p.who.credential()},
 	}
+	if onShare(dir) || onShare(path) {
+		detour(&c)
+	}
 	proc, err := r.Start(c)
 	if errors.Is(err, syscall.ENOEXEC) {
 		// A script with no first line that names its interpreter: execvp gives it to the shell.
@@ -69,6 +72,19 @@ func (p *program) start(r *reap.Reaper, files []*os.File, tty bool) (*reap.Proce
 		return nil, fmt.Errorf("%w: %w", errNotRun, err)
 	}
 	return proc, nil
+}
+
+// onShare reports whether name is in a folder of the host.
+func onShare(name string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(name, &st) == nil && st.Type == unix.FUSE_SUPER_MAGIC
+}
+
+// detour lets a shell of the machine's own go to the folder and start the program. Between fork and exec the Go runtime keeps a
+// processor and waits for the child; were the child to wait meanwhile for a share, whose messages this very process carries, neither might ever go on.
+func detour(c *reap.Command) {
+	c.Args = append([]string{"sh", "-c", `cd -- "$0" && unset OLDPWD && exec "$@"`, c.Dir, c.Path}, c.Args[1:]...)
+	c.Path, c.Dir = "/bin/sh", "/"
 }
 
 // openTerminal makes a pseudo-terminal whose far end belongs to who.
