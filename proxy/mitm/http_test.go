@@ -221,7 +221,7 @@ func TestBothWaysAtOnce(t *testing.T) {
 	protocols(t, func(t *testing.T, guest, up bool) {
 		r := newRig(t, nil)
 		r.upstream("bidi.example", up, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-			if !up {
+			if q.ProtoMajor == 1 {
 				http.NewResponseController(w).EnableFullDuplex()
 			}
 			w.WriteHeader(200)
