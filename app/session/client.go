@@ -202,13 +202,17 @@ func (c *Client) Control(ctx context.Context) (net.Conn, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &bufferedConn{conn.(*net.UnixConn), r}, nil
+	return &bufferedConn{conn, r}, nil
 }
 
-// bufferedConn reads first what came along with the answer's head.
+// bufferedConn reads first what came along with the answer's head. It embeds the interface, not the UnixConn, whose file descriptor io.Copy would
+// splice from, past the buffer.
 type bufferedConn struct {
-	*net.UnixConn
+	net.Conn
 	r *bufio.Reader
 }
 
 func (c *bufferedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+// CloseWrite ends this side's bytes.
+func (c *bufferedConn) CloseWrite() error { return c.Conn.(*net.UnixConn).CloseWrite() }

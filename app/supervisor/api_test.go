@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -323,6 +324,13 @@ func TestControlUpgrade(t *testing.T) {
 	buf := make([]byte, 9)
 	if _, err := io.ReadFull(conn, buf); err != nil || string(buf) != "SSH-2.0-x" {
 		t.Fatalf("%q, %v", buf, err)
+	}
+	// Bytes that came along with the answer must not be passed by: a copy that splices would.
+	if _, ok := conn.(syscall.Conn); ok {
+		t.Error("the connection shows its file descriptor")
+	}
+	if _, ok := conn.(interface{ CloseWrite() error }); !ok {
+		t.Error("the connection cannot be half-closed")
 	}
 }
 
