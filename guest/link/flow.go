@@ -67,14 +67,20 @@ func (g *guard) arrived(f frame, s *flow) (bool, error) {
 		g.abort(s)
 		return false, nil
 	}
+	total := g.unread + int64(f.body())
+	if total > 2*g.limits.unread {
+		return false, fmt.Errorf("%w: more than %d bytes unread", ErrProtocol, 2*g.limits.unread)
+	}
+	if total > g.limits.unread && s.unread+f.body() > maxFrame {
+		// What the stream holds counts until its Conn is closed.
+		g.abort(s)
+		return false, nil
+	}
 	s.unread += f.body()
-	g.unread += int64(f.body())
+	g.unread = total
 	if s.inbound && !s.claimed && s.unread > portSize {
 		// Nobody counts such bytes down if the stream ends before it is taken up.
 		return false, fmt.Errorf("%w: data before the answer on stream %d", ErrProtocol, f.id)
-	}
-	if g.unread > g.limits.unread {
-		return false, fmt.Errorf("%w: more than %d bytes unread", ErrProtocol, g.limits.unread)
 	}
 	return true, nil
 }

@@ -398,20 +398,52 @@ func TestStreamLimit(t *testing.T) {
 	dial(t, guest, testPort)
 }
 
+// Beyond the bound on unread bytes, the streams that hold most of them are reset, and others go on.
 func TestUnreadLimit(t *testing.T) {
 	a, b := sockets(t)
-	host, guest := newMux(a, Host, limits{streams: 100, unread: 600 << 10, resets: 16}), NewMux(b, Guest)
+	host, guest := newMux(a, Host, limits{streams: 100, unread: 5 * maxFrame, resets: 16}), NewMux(b, Guest)
 	defer host.Close()
 	defer guest.Close()
 	l := listen(t, host, testPort)
-	for range 3 {
+	open := func() (Conn, net.Conn) {
 		c := dial(t, guest, testPort)
 		taken, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
+		return c, taken
+	}
+	fat, taken := open()
+	var err error
+	for err == nil {
+		_, err = fat.Write(make([]byte, maxFrame))
+	}
+	if !errors.Is(err, ErrReset) {
+		t.Fatalf("write: %v", err)
+	}
+	if n := host.unread(); n != 5*maxFrame {
+		t.Errorf("%d bytes counted", n)
+	}
+	small, reader := open()
+	small.Write([]byte("small"))
+	if _, err := io.ReadFull(reader, make([]byte, 5)); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.Copy(io.Discard, taken); !errors.Is(err, ErrReset) {
+		t.Errorf("read of the reset stream: %v", err)
+	}
+	taken.Close()
+	waitFor(t, func() bool { return host.unread() == 0 })
+
+	// Many small ones end the link at twice the bound.
+	var conns []Conn
+	for range 11 {
+		c, taken := open()
 		defer taken.Close()
-		go c.Write(make([]byte, window))
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		go c.Write(make([]byte, maxFrame))
 	}
 	<-host.Done()
 	if !errors.Is(host.Err(), ErrProtocol) {

@@ -65,7 +65,7 @@ func (c *stream) Write(p []byte) (int, error) {
 		if c.closed.Load() {
 			return total, net.ErrClosed
 		}
-		n, err := c.s.Write(p[:min(len(p), writeChunk)])
+		n, err := c.s.Write(p[:min(len(p), maxFrame)])
 		total += n
 		if err != nil {
 			if c.closed.Load() {

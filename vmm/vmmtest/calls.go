@@ -60,7 +60,7 @@ func ask(conn link.Conn, r request) (answer, error) {
 
 // pattern is a stream of bytes of which each block differs, that costs an emulated processor little to make and to check.
 type pattern struct {
-	block [32 << 10]byte
+	block [64 << 10]byte
 	count uint64
 }
 
