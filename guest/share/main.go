@@ -68,6 +68,11 @@ func prepare(set settings) (*host, error) {
 	if h.proc, err = unix.Open("/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("/proc is needed: %w", err)
 	}
+	fd, err := openAt(folderFD, ".")
+	if err != nil {
+		return nil, fmt.Errorf("the folder cannot be walked safely (Linux 5.6 or newer is needed): %w", err)
+	}
+	_ = unix.Close(fd)
 	h.defences, err = confine(set)
 	return h, err
 }
