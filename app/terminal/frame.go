@@ -40,10 +40,11 @@ func (t *Terminal) frame() {
 	p := &t.paint
 	t.mu.Lock()
 	s := t.screen
-	hidden := t.size.IsZero()
+	hidden := t.hidden || t.size.IsZero()
 	t.fitGrid(p)
 	if s != p.screen {
 		p.screen = s
+		s.SetCellSize(p.face.cellW, p.face.cellH)
 		p.palette = vt.Palette{}
 		p.frame = vt.Frame{}
 		for i := range p.rows {

@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"fmt"
+	"strings"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
@@ -65,9 +66,10 @@ func (t *Terminal) ShowSearch() {
 	if c := fyne.CurrentApp().Driver().CanvasForObject(t); c != nil {
 		c.Focus(b.entry)
 	}
-	if text := t.SelectedText(); text != "" && len(text) < 100 {
+	if text := t.SelectedText(); text != "" && len(text) < 100 && !strings.Contains(text, "\n") {
 		b.entry.SetText(text)
 	}
+	b.entry.TypedShortcut(&fyne.ShortcutSelectAll{})
 	b.find()
 }
 

@@ -52,6 +52,7 @@ type Terminal struct {
 	fontSize float32
 	scale    float32 // pixels for each of Fyne's units
 	size     fyne.Size
+	hidden   bool // in a tab behind, say: nothing is drawn
 	colours  colours
 	focused  bool
 	blinkOff bool
@@ -294,6 +295,25 @@ func (t *Terminal) FontSize() float32 {
 		return t.colours.textSize
 	}
 	return t.fontSize
+}
+
+// Show is called by Fyne.
+func (t *Terminal) Show() {
+	t.setHidden(false)
+	t.BaseWidget.Show()
+}
+
+// Hide is called by Fyne.
+func (t *Terminal) Hide() {
+	t.setHidden(true)
+	t.BaseWidget.Hide()
+}
+
+func (t *Terminal) setHidden(hidden bool) {
+	t.mu.Lock()
+	t.hidden = hidden
+	t.mu.Unlock()
+	t.pace.kick()
 }
 
 // AcceptsTab keeps Tab for the program.

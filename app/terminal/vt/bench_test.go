@@ -26,3 +26,23 @@ func BenchmarkWrite(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkResize(b *testing.B) {
+	s := New(Options{Cols: 120, Rows: 40})
+	for i := range 10000 {
+		fmt.Fprintf(s, "%d %s\r\n", i, strings.Repeat("word ", i%40))
+	}
+	for i := 0; b.Loop(); i++ {
+		s.Resize(100+i%2*40, 40)
+	}
+}
+
+func BenchmarkFind(b *testing.B) {
+	s := New(Options{Cols: 120, Rows: 40})
+	for i := range 10000 {
+		fmt.Fprintf(s, "%d %s\r\n", i, strings.Repeat("word ", i%40))
+	}
+	for b.Loop() {
+		s.Find("nowhere", 10)
+	}
+}

@@ -128,13 +128,14 @@ func (s *Screen) reflow(cols, rows int, at *cursor) {
 	old := s.hist
 	s.hist = history{max: old.max, gone: old.gone}
 	w := wrapper{s: s, cols: cols, emit: func(r *row) { s.hist.push(r) }}
+	buf := make([]Cell, MaxCols)
 	for i := range old.n {
 		l := old.at(i)
 		if !l.wrapped && w.joined == 0 && len(l.cells) <= cols {
 			s.hist.pushLine(*l)
 			continue
 		}
-		cells := make([]Cell, l.width)
+		cells := buf[:l.width]
 		l.unpack(cells)
 		w.add(cells, l.wrapped, -1)
 	}

@@ -34,7 +34,7 @@ func TestScrollbackIsBounded(t *testing.T) {
 		fmt.Fprintf(s, "line %d\r\n", i)
 	}
 	text := s.Text(s.All())
-	if n := strings.Count(text, "\n"); n != 103 || !strings.HasPrefix(text, "line 897\n") {
+	if n := strings.Count(text, "\n"); n != 102 || !strings.HasPrefix(text, "line 897\n") {
 		t.Errorf("%d lines, beginning %.20q", n, text)
 	}
 	var f Frame

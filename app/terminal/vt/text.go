@@ -153,22 +153,33 @@ func (s *Screen) WholeLine(p Position) Span {
 }
 
 func (s *Screen) wholeLine(n int) (from, to int) {
-	buf := make([]Cell, s.cols)
-	from, to = n, n
-	for i := 0; i < maxJoin; i++ {
-		if _, wrapped, ok := s.line(from-1, buf); !ok || !wrapped {
-			break
-		}
-		from--
-	}
-	for i := 0; i < maxJoin; i++ {
-		if _, wrapped, ok := s.line(to, buf); !ok || !wrapped {
-			break
-		}
+	to = n
+	for i := 0; i < maxJoin && s.goesOn(to); i++ {
 		to++
 	}
 	_, _, end := s.bounds()
-	return from, min(to, end-1)
+	return s.lineStart(n), min(to, end-1)
+}
+
+// lineStart is where the line that n is a part of begins.
+func (s *Screen) lineStart(n int) int {
+	from := n
+	for n-from < maxJoin && s.goesOn(from-1) {
+		from--
+	}
+	return from
+}
+
+// goesOn says whether line n was wrapped into the next.
+func (s *Screen) goesOn(n int) bool {
+	first, base, end := s.bounds()
+	switch {
+	case n < first || n >= end:
+		return false
+	case n < base:
+		return s.hist.at(n - s.hist.gone).wrapped
+	}
+	return s.cur.rows[n-base].wrapped
 }
 
 // All is everything that is kept, scrollback and screen, but for blank lines at the end.
@@ -193,9 +204,11 @@ func (s *Screen) Find(query string, limit int) []Span {
 	defer s.mu.Unlock()
 	first, _, end := s.bounds()
 	var found []Span
+	var j joined
 	for n := end - 1; n >= first && len(found) < limit; {
-		from, _ := s.wholeLine(n)
-		text, at := s.runes(from, n)
+		from := s.lineStart(n)
+		s.runes(&j, from, n)
+		text, at := j.text, j.at
 		for i := len(text) - len(want); i >= 0 && len(found) < limit; i-- {
 			if equal(text[i:i+len(want)], want) {
 				found = append(found, Span{From: at[i], To: at[i+len(want)-1]})
@@ -218,13 +231,21 @@ func equal(a, b []rune) bool {
 	return true
 }
 
-// runes are the lines from..to as one line of lower-case characters, and where each stands.
-func (s *Screen) runes(from, to int) ([]rune, []Position) {
-	var text []rune
-	var at []Position
-	buf := make([]Cell, s.cols)
+// joined is a line that was wrapped, put together: its characters in lower case, and where each stands.
+type joined struct {
+	text []rune
+	at   []Position
+	buf  []Cell
+}
+
+// runes fills j with the lines from..to, in the memory that it has.
+func (s *Screen) runes(j *joined, from, to int) {
+	j.text, j.at = j.text[:0], j.at[:0]
+	if len(j.buf) < s.cols {
+		j.buf = make([]Cell, s.cols)
+	}
 	for n := from; n <= to; n++ {
-		cells, wrapped, ok := s.line(n, buf)
+		cells, wrapped, ok := s.line(n, j.buf)
 		if !ok {
 			continue
 		}
@@ -232,13 +253,22 @@ func (s *Screen) runes(from, to int) ([]rune, []Position) {
 			cells = cells[:used(cells)]
 		}
 		for x := range cells {
-			for _, r := range cells[x].Text() {
-				text = append(text, unicode.ToLower(r))
-				at = append(at, Position{n, x})
+			c := &cells[x]
+			if c.Width == 0 {
+				continue
+			}
+			r := c.Rune
+			if r == 0 {
+				r = ' '
+			}
+			j.text = append(j.text, unicode.ToLower(r))
+			j.at = append(j.at, Position{n, x})
+			for _, r := range c.Comb {
+				j.text = append(j.text, unicode.ToLower(r))
+				j.at = append(j.at, Position{n, x})
 			}
 		}
 	}
-	return text, at
 }
 
 // LinkAt is the address of the link at p, and the cells that it covers in its line: one that the program made (OSC 8), or a web address in the text.
@@ -263,10 +293,11 @@ func (s *Screen) LinkAt(p Position) (uri string, span Span) {
 		}
 	}
 	from, to := s.wholeLine(p.Line)
-	text, at := s.runes(from, to)
-	for i := range text {
-		if at[i].Line == p.Line && at[i].Col == p.Col {
-			return s.addressAround(text, at, i)
+	var j joined
+	s.runes(&j, from, to)
+	for i, at := range j.at {
+		if at == p {
+			return s.addressAround(j.text, j.at, i)
 		}
 	}
 	return "", span
