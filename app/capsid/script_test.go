@@ -375,7 +375,16 @@ func cmdSuperkill(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		pid, err := strconv.Atoi(strings.TrimSpace(string(lock)))
 		ts.Check(err)
+		fd, err := unix.PidfdOpen(pid, 0)
+		ts.Check(err)
+		defer unix.Close(fd)
 		ts.Check(unix.Kill(pid, unix.SIGKILL))
+		// Readable once it has ended, when its files are closed and its lock is free: pidfd_open(2).
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20_000)
+		ts.Check(err)
+		if n == 0 {
+			ts.Fatalf("process %d does not end", pid)
+		}
 		return
 	}
 	ts.Fatalf("no session %s", args[0])

@@ -139,6 +139,7 @@ func (s *Store) create(sess *Session) (lock *os.File, err error) {
 	if err := flock(mutex, unix.LOCK_EX); err != nil {
 		return nil, err
 	}
+	s.sweep()
 	list, err := s.List()
 	if err != nil {
 		return nil, err
@@ -175,6 +176,17 @@ func (s *Store) create(sess *Session) (lock *os.File, err error) {
 		return nil, err
 	}
 	return lock, nil
+}
+
+// sweep deletes what a killed program left half made or half removed. The caller holds the mutex, so nobody is making one now; and two may well remove the same.
+func (s *Store) sweep() {
+	for _, pattern := range []string{".new-*", ".old-*"} {
+		// The pattern is well formed, so there is no error.
+		left, _ := filepath.Glob(filepath.Join(s.paths.Sessions(), pattern))
+		for _, dir := range left {
+			os.RemoveAll(dir)
+		}
+	}
 }
 
 func freeName(list []Status, sess Session) (string, error) {

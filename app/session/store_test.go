@@ -66,6 +66,23 @@ func TestNamesAreUnique(t *testing.T) {
 	}
 }
 
+func TestHalfMadeIsSwept(t *testing.T) {
+	s := testStore(t)
+	for _, name := range []string{".new-0123abcd", ".old-0123abcd"} {
+		if err := os.MkdirAll(filepath.Join(s.paths.Sessions(), name, "sub"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := s.List(); err != nil || len(list) != 0 {
+		t.Fatalf("half of a session is listed: %v, %v", list, err)
+	}
+	add(t, s, "")
+	entries, err := os.ReadDir(s.paths.Sessions())
+	if err != nil || len(entries) != 2 { // the session and the mutex
+		t.Fatalf("%v, %v", entries, err)
+	}
+}
+
 func TestListTellsTheTruth(t *testing.T) {
 	s := testStore(t)
 	sess, lock := add(t, s, "")

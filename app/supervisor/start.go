@@ -121,6 +121,7 @@ func (s *Supervisor) checkImage(ctx context.Context) (*image.Image, error) {
 		}
 		return nil, &session.Error{Message: "the image is damaged", Err: err, Hint: "capsid image build makes it anew"}
 	}
+	detail(img.Digest[:12])
 	end()
 	return img, nil
 }
