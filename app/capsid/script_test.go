@@ -381,6 +381,9 @@ func cmdSuperkill(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(unix.Kill(pid, unix.SIGKILL))
 		// Readable once it has ended, when its files are closed and its lock is free: pidfd_open(2).
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20_000)
+		for err == unix.EINTR {
+			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 20_000)
+		}
 		ts.Check(err)
 		if n == 0 {
 			ts.Fatalf("process %d does not end", pid)
