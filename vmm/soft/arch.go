@@ -19,7 +19,10 @@ var commonKernel = []string{
 	"panic=-1",
 	// An emulated processor may rest for long on a busy host, or for days while it is paused; no watchdog is right about it.
 	"nowatchdog", "rcupdate.rcu_cpu_stall_suppress=1",
-	"mitigations=off", // what they guard against are faults of real processors
+	// What these guard against are faults of real processors, and a kernel that its own programs attack. The wall is around the machine.
+	"mitigations=off", "init_on_alloc=0", "hardened_usercopy=off", "randomize_kstack_offset=off", "audit=0",
+	// A fifth of the kernel's start, when emulated.
+	"cryptomgr.notests", "rcupdate.rcu_expedited=1",
 	"random.trust_cpu=on",
 	"maxcpus=1",
 }

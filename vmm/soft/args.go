@@ -25,7 +25,8 @@ func args(a arch, cfg vmm.Config, fd descriptors) []string {
 		"-display", "none",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-no-reboot",
-		"-accel", "tcg,thread=multi",
+		// The cache of translated code, in MiB; QEMU would take up to 1024.
+		"-accel", "tcg,thread=multi,tb-size=512",
 	}
 	list = append(list, a.machine...)
 	list = append(list,
@@ -64,7 +65,7 @@ func blockdev(i int, d vmm.Disk) string {
 		"driver":   "file",
 		"filename": fmt.Sprintf("/dev/fdset/%d", i),
 		"aio":      "threads",
-		"locking":  "off", // the descriptor is ours to lock, and a root file system is read by many
+		"locking":  "auto",
 	}
 	node := map[string]any{
 		"driver":    "raw",

@@ -29,7 +29,7 @@ func TestArgs(t *testing.T) {
 			"-add-fd fd=5,set=0,opaque=0", "-add-fd fd=6,set=1,opaque=2",
 			"-device virtio-blk-pci,drive=disk0", "-device virtio-blk-pci,drive=disk1",
 			"-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-			"-accel tcg,thread=multi", "-cpu max,-la57,-erms",
+			"-accel tcg,thread=multi,tb-size=512", "-cpu max,-la57,-erms",
 		}, "ttyAMA0"},
 		{"arm64", []string{
 			"-machine virt,gic-version=3", "-cpu max,pauth-impdef=on",

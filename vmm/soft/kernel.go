@@ -71,7 +71,7 @@ func unpacker(payload *io.SectionReader) (io.ReadCloser, error) {
 	}
 	switch {
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		z, err := zstd.NewReader(payload, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(256<<20))
+		z, err := zstd.NewReader(payload, zstd.WithDecoderMaxWindow(256<<20))
 		if err != nil {
 			return nil, err
 		}

@@ -2,11 +2,15 @@ package soft
 
 import (
 	"bytes"
+	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // nobody is the user and group that QEMU runs as when this program is root. What it needs it has been given open.
@@ -34,6 +38,10 @@ func start(path string, args []string, files []*os.File) (*process, error) {
 	}
 	if os.Geteuid() == 0 {
 		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+	}
+	// What this program was itself started with is not for QEMU. The runtime marks all that it opens, others may not have.
+	if err := unix.CloseRange(firstFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil && err != unix.ENOSYS {
+		return nil, fmt.Errorf("close_range: %w", err)
 	}
 	started := make(chan error)
 	go func() {

@@ -48,6 +48,7 @@ func Run(t *testing.T, b vmm.Backend, o Options) {
 			t.Run("panic is a crash", func(t *testing.T) { crash(t, b, o, "panic", "sysrq triggered crash") })
 			t.Run("end of init is a crash", func(t *testing.T) { crash(t, b, o, "exit", "Attempted to kill init") })
 			t.Run("death of its process is a crash", func(t *testing.T) { killed(t, b, o) })
+			t.Run("disk in use", func(t *testing.T) { diskInUse(t, b, o) })
 			t.Run("close during boot", func(t *testing.T) { closeDuringBoot(t, b, o) })
 			t.Run("start is cancelled", func(t *testing.T) { cancelledStart(t, b, o) })
 		})
@@ -198,6 +199,31 @@ func killed(t *testing.T, b vmm.Backend, o Options) {
 	}
 	if err := (&machine{Machine: m}).ended(t); !errors.Is(err, vmm.ErrCrashed) {
 		t.Errorf("err: %v", err)
+	}
+}
+
+// diskInUse: two machines may read a disk, and no second one may write what another does.
+func diskInUse(t *testing.T, b vmm.Backend, o Options) {
+	dir := t.TempDir()
+	root := vmm.Disk{Path: makeDisk(t, dir, "root", ""), ReadOnly: true}
+	data := vmm.Disk{Path: makeDisk(t, dir, "data", "")}
+	start := func(disks ...vmm.Disk) error {
+		cfg := config(t, o)
+		cfg.Disks = disks
+		m, err := b.Start(within(t, callTime), cfg)
+		if err == nil {
+			t.Cleanup(func() { m.Close() })
+		}
+		return err
+	}
+	if err := start(root, data); err != nil {
+		t.Fatal(err)
+	}
+	if err := start(root); err != nil {
+		t.Errorf("a second reader: %v", err)
+	}
+	if err := start(data); !errors.Is(err, vmm.ErrStart) || !strings.Contains(err.Error(), "lock") {
+		t.Errorf("a second writer: %v", err)
 	}
 }
 
