@@ -51,7 +51,6 @@ func TestHostileFrames(t *testing.T) {
 		{"data with an end", frames(syn, frame{kind: typeData, flags: flagFIN, id: 2, length: 4}), true},
 		{"huge frame", frames(syn, frame{kind: typeData, id: 2, length: 1 << 31}), true},
 		{"huge window", frames(syn, frame{kind: typeWindowUpdate, id: 2, length: 1 << 31}), true},
-		{"data before the answer", frames(syn, frame{kind: typeData, id: 2, length: 100}), true},
 		{"closed twice", frames(syn, frame{kind: typeWindowUpdate, flags: flagFIN, id: 2}, frame{kind: typeWindowUpdate, flags: flagFIN, id: 2}), true},
 		{"data after the end", frames(syn, frame{kind: typeWindowUpdate, flags: flagFIN, id: 2}, port), true},
 		{"unasked acknowledgement", frames(syn, frame{kind: typeWindowUpdate, flags: flagACK, id: 2}), true},
@@ -67,6 +66,26 @@ func TestHostileFrames(t *testing.T) {
 				t.Errorf("err: %v", m.Err())
 			}
 		})
+	}
+}
+
+// Until a stream is taken up nobody would count its bytes down, so there may be no more of them than the port takes.
+func TestDataBeforeClaim(t *testing.T) {
+	g := newGuard(script{strings.NewReader(""), make(chan struct{})}, Host, defaultLimits)
+	defer g.done.Wait()
+	defer g.Close()
+	send := func(f frame) error {
+		_, err := g.admit(f)
+		return err
+	}
+	if err := errors.Join(
+		send(frame{kind: typeWindowUpdate, flags: flagSYN, id: 2}),
+		send(frame{kind: typeData, id: 2, length: portSize}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	if err := send(frame{kind: typeData, id: 2, length: 1}); !errors.Is(err, ErrProtocol) {
+		t.Errorf("err: %v", err)
 	}
 }
 
