@@ -72,7 +72,7 @@ func (p *aboutPage) refresh() {
 		v.Selectable = true
 		v.TextStyle.Monospace = mono
 		v.SizeName = theme.SizeNameCaptionText
-		form.Add(container.New(bar{0, 3, 0, 0}, newText(name, colFaint, textSmall)))
+		form.Add(container.NewVBox(container.New(bar{0, 2, 4, 0}, newText(name, colFaint, textSmall))))
 		form.Add(v)
 	}
 	line("state", string(st.State), false)

@@ -151,7 +151,10 @@ func (r *buttonRenderer) MinSize() fyne.Size {
 	padX, height, icon, gap := r.metrics()
 	w := 2 * padX
 	if r.b.text != "" {
-		w += r.label.MinSize().Width
+		w += fyne.MeasureText(r.b.text, r.label.TextSize, r.label.TextStyle).Width
+	}
+	if r.b.left {
+		w = min(w, 100) // what is longer is cut, not pushed out of sight
 	}
 	if r.b.icon != nil {
 		w += icon
@@ -168,10 +171,9 @@ func (r *buttonRenderer) MinSize() fyne.Size {
 func (r *buttonRenderer) Layout(size fyne.Size) {
 	r.back.Resize(size)
 	padX, _, icon, gap := r.metrics()
-	text := r.label.MinSize()
 	w := float32(0)
 	if r.b.text != "" {
-		w = text.Width
+		w = r.label.MinSize().Width
 	}
 	if r.b.icon != nil {
 		w += icon

@@ -77,11 +77,12 @@ func (w *Window) newSessionIn(a Agent, folder string) {
 	left := container.NewBorder(section("RECENT FOLDERS"), nil, nil, nil, container.NewVScroll(n.recent))
 	right := container.NewBorder(section("FOLDERS HERE"), nil, nil, nil, container.NewVScroll(n.folders))
 	lists := container.New(fixed{height: 190}, container.NewGridWithColumns(2, left, right))
-	form := container.New(layout.NewFormLayout(), container.New(bar{0, 7, 0, 0}, newText("Folder", colDim, textBody)), n.path,
-		container.New(bar{0, 7, 0, 0}, newText("Name", colDim, textBody)), n.name)
-	options := container.New(layout.NewCustomPaddedVBoxLayout(0), n.only)
+	form := container.New(layout.NewFormLayout(), container.New(bar{0, 0, 6, 0}, newText("Folder", colDim, textBody)), n.path,
+		container.New(bar{0, 0, 6, 0}, newText("Name", colDim, textBody)), n.name)
+	options := container.New(bar{left: -6}, container.New(layout.NewCustomPaddedVBoxLayout(0), n.only))
+	checks := options.Objects[0].(*fyne.Container)
 	if a.Name != "shell" {
-		options.Add(n.asks)
+		checks.Add(n.asks)
 	}
 	what := paragraph(a.Title + " gets a machine of its own with this folder in it. Nothing leaves the machine that you have not allowed.")
 	body := container.New(layout.NewCustomPaddedVBoxLayout(8), what, form, lists, options)

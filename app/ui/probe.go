@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/container"
 )
 
 // Element is one thing on the window that can be seen or clicked, as the probe tells it. Places are pixels from the window's top left corner.
@@ -51,8 +52,8 @@ func (p *probe) add(role string, obj fyne.CanvasObject, name func() string) {
 	p.items = append(p.items, item)
 }
 
-// dump lists what can be seen. It runs on the UI goroutine.
-func (p *probe) dump(c fyne.Canvas) []Element {
+// dump lists what can be seen. It runs on the UI goroutine. While a dialog is in front, what is not in it cannot be used.
+func (p *probe) dump(c fyne.Canvas, front fyne.CanvasObject) []Element {
 	p.mu.Lock()
 	items := append([]probed(nil), p.items...)
 	p.mu.Unlock()
@@ -74,9 +75,40 @@ func (p *probe) dump(c fyne.Canvas) []Element {
 		}
 		x, y := c.PixelCoordinateForPosition(pos)
 		x2, y2 := c.PixelCoordinateForPosition(pos.AddXY(size.Width, size.Height))
-		out = append(out, Element{Role: it.role, Name: name, X: x, Y: y, Width: x2 - x, Height: y2 - y, Off: it.off != nil && it.off()})
+		off := it.off != nil && it.off() || front != nil && !holds(front, it.obj)
+		out = append(out, Element{Role: it.role, Name: name, X: x, Y: y, Width: x2 - x, Height: y2 - y, Off: off})
 	}
 	return out
+}
+
+// holds reports whether o stands in the tree of containers below root.
+func holds(root, o fyne.CanvasObject) bool {
+	if root == o {
+		return true
+	}
+	var below []fyne.CanvasObject
+	switch r := root.(type) {
+	case *fyne.Container:
+		below = r.Objects
+	case *container.Scroll:
+		below = []fyne.CanvasObject{r.Content}
+	case *container.ThemeOverride:
+		below = []fyne.CanvasObject{r.Content}
+	}
+	for _, b := range below {
+		if holds(b, o) {
+			return true
+		}
+	}
+	return false
+}
+
+// front is the content of the dialog in front, or nil.
+func (w *Window) front() fyne.CanvasObject {
+	if n := len(w.dialogs); n > 0 {
+		return w.dialogs[n-1].pop.Content
+	}
+	return nil
 }
 
 // ServeProbe answers on a unix socket: each line read is answered with a line of JSON, the list of Elements that are shown. It ends when
@@ -100,7 +132,7 @@ func (w *Window) ServeProbe(l net.Listener) error {
 					return
 				}
 				answer := make(chan []Element, 1)
-				w.do(func() { answer <- w.probe.dump(w.win.Canvas()) })
+				w.do(func() { answer <- w.probe.dump(w.win.Canvas(), w.front()) })
 				select {
 				case list := <-answer:
 					if json.NewEncoder(conn).Encode(list) != nil {

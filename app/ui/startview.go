@@ -114,11 +114,12 @@ func newGoneView(p *pane) fyne.CanvasObject {
 	return container.NewCenter(container.New(fixed{width: 560}, box))
 }
 
+// paragraph is wrapped text that begins at the very edge, as titles do.
 func paragraph(text string) fyne.CanvasObject {
 	l := widget.NewLabel(text)
 	l.Wrapping = fyne.TextWrapWord
 	l.Selectable = true
-	return l
+	return container.New(bar{left: -6, right: -6}, l)
 }
 
 // hintBox is the next step for a person.
