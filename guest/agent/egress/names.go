@@ -4,15 +4,13 @@ package egress
 
 import (
 	"bytes"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/vishvananda/netlink"
 )
 
 const (
@@ -21,7 +19,11 @@ const (
 	maxName  = 64
 	// agentPID is not looked through: in the machine it is this process, with the other ends of all these connections.
 	agentPID = 1
-	guesses  = 16
+	// guesses is how many descriptors are tried in vain, and maxMissed how many more at most.
+	guesses   = 16
+	maxMissed = 512
+	// searchTime is what a search may take without a rest after it.
+	searchTime = 20 * time.Millisecond
 )
 
 // names finds out which process a connection belongs to. It is a hint for people: a program may call itself anything. One goroutine looks
@@ -29,8 +31,10 @@ const (
 type names struct {
 	asked  chan question
 	done   chan struct{}
+	diag   socketDiag
 	noDiag bool
 	recent []owner   // who connected lately
+	missed int       // not found since one was found
 	rest   time.Time // until when not to search
 }
 
@@ -77,15 +81,14 @@ func (n *names) lookup(src, dst netip.AddrPort) string {
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
-// inodes finds the sockets of connections. The kernel is asked for each (sock_diag), which costs the same however many there are; a kernel
-// that cannot say is asked no more, and its table of all sockets is read instead.
+// inodes finds the sockets of connections. The kernel is asked for each, which costs the same however many there are; a kernel that
+// cannot say is asked no more, and its table of all sockets is read instead.
 func (n *names) inodes(wanted map[pair]bool) map[pair]string {
 	found := make(map[pair]string, len(wanted))
 	if !n.noDiag {
 		for p := range wanted {
-			s, err := netlink.SocketGet(net.TCPAddrFromAddrPort(p.src), net.TCPAddrFromAddrPort(p.dst))
-			if err == nil && s.INode != 0 {
-				found[p] = strconv.FormatUint(uint64(s.INode), 10)
+			if inode := n.diag.inode(p); inode != 0 {
+				found[p] = strconv.FormatUint(uint64(inode), 10)
 			}
 		}
 		if len(found) > 0 {
@@ -136,6 +139,7 @@ func parseHexAddr(s string) (netip.AddrPort, bool) {
 }
 
 func (n *names) run() {
+	defer n.diag.close()
 	for {
 		select {
 		case <-n.done:
@@ -156,7 +160,7 @@ func (n *names) run() {
 }
 
 // answer looks for the owners of all sockets that are waited for: first where the last ones were found, then everywhere. Looking
-// everywhere is limited to a fifth of the time, as a program with thousands of connections makes it slow.
+// everywhere is limited to a fifth of the time when it is slow, as a program with thousands of connections makes it.
 func (n *names) answer(waiting []question) {
 	pairs := make(map[pair]bool, len(waiting))
 	for _, q := range waiting {
@@ -174,21 +178,27 @@ func (n *names) answer(waiting []question) {
 	n.guess(wanted)
 	if start := time.Now(); len(wanted) > 0 && start.After(n.rest) {
 		n.search(wanted)
-		end := time.Now()
-		n.rest = end.Add(4 * end.Sub(start))
+		if took := time.Since(start); took > searchTime {
+			n.rest = time.Now().Add(4 * took)
+		}
 	}
 	for _, qs := range wanted {
+		n.missed += len(qs)
 		for _, q := range qs {
 			q.answer <- ""
 		}
 	}
 }
 
-// guess tries the descriptors that come next in the processes that connected lately: the kernel gives the lowest free number.
+// guess tries the descriptors that come next in the processes that connected lately: the kernel gives the lowest free number. It goes on while
+// that finds some, and over as many more as were given up since.
 func (n *names) guess(wanted map[string][]question) {
-	for _, o := range append([]owner(nil), n.recent...) {
-		for fd := o.fd; fd < o.fd+guesses && len(wanted) > 0; fd++ {
-			n.try(o.pid, strconv.Itoa(fd), wanted)
+	for _, o := range slices.Clone(n.recent) {
+		end := o.fd + guesses + min(n.missed, maxMissed)
+		for fd := max(0, o.fd-guesses); fd < end && len(wanted) > 0; fd++ {
+			if n.try(o.pid, strconv.Itoa(fd), wanted) {
+				end = max(end, fd+guesses)
+			}
 		}
 	}
 }
@@ -213,17 +223,18 @@ func (n *names) search(wanted map[string][]question) {
 }
 
 // try answers those that wait for the socket that a descriptor is, if it is one.
-func (n *names) try(pid int, fd string, wanted map[string][]question) {
+func (n *names) try(pid int, fd string, wanted map[string][]question) bool {
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
 	target, err := os.Readlink(filepath.Join(dir, "fd", fd))
 	if err != nil {
-		return
+		return false
 	}
 	qs, ok := wanted[target]
 	if !ok {
-		return
+		return false
 	}
 	delete(wanted, target)
+	n.missed = 0
 	name := processName(dir)
 	for _, q := range qs {
 		q.answer <- name
@@ -236,6 +247,7 @@ func (n *names) try(pid int, fd string, wanted map[string][]question) {
 		}
 	}
 	n.recent = recent
+	return true
 }
 
 func list(dir string) []string {
