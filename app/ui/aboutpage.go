@@ -28,6 +28,12 @@ type aboutPage struct {
 func newAboutPage(w *Window) *aboutPage {
 	p := &aboutPage{w: w, body: container.NewStack()}
 	p.root = container.NewVScroll(container.New(bar{12, 10, 12, 12}, p.body))
+	w.probe.add("text", p.body, func() string {
+		if p.s == nil {
+			return ""
+		}
+		return fmt.Sprintf("about %s, %d defences", p.s.st.Name, len(p.s.st.Defences))
+	})
 	return p
 }
 

@@ -46,13 +46,6 @@ func (b *button) withIcon(r fyne.Resource) *button { b.icon = r; return b }
 func (b *button) asSmall() *button                 { b.small = true; return b }
 func (b *button) alignLeft() *button               { b.left = true; return b }
 
-func (b *button) setText(text string) {
-	if b.text != text {
-		b.text = text
-		b.Refresh()
-	}
-}
-
 // AccessibilityLabel is called by Fyne.
 func (b *button) AccessibilityLabel() string {
 	if b.text != "" {

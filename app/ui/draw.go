@@ -154,35 +154,3 @@ func (f fixed) MinSize(objects []fyne.CanvasObject) fyne.Size {
 	}
 	return m
 }
-
-// flow sets buttons one after another, and begins a new line when they would be wider than the space.
-type flow struct{ gap float32 }
-
-// Layout is called by Fyne.
-func (f flow) Layout(objects []fyne.CanvasObject, size fyne.Size) {
-	x, y, line := float32(0), float32(0), float32(0)
-	for _, o := range objects {
-		if !o.Visible() {
-			continue
-		}
-		m := o.MinSize()
-		if x > 0 && x+m.Width > size.Width {
-			x, y, line = 0, y+line+f.gap, 0
-		}
-		o.Move(fyne.NewPos(x, y))
-		o.Resize(m)
-		x += m.Width + f.gap
-		line = max(line, m.Height)
-	}
-}
-
-// MinSize is called by Fyne; it is that of one line with the widest object.
-func (f flow) MinSize(objects []fyne.CanvasObject) fyne.Size {
-	var m fyne.Size
-	for _, o := range objects {
-		if o.Visible() {
-			m = m.Max(o.MinSize())
-		}
-	}
-	return m
-}

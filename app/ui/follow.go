@@ -182,7 +182,7 @@ func (w *Window) update(s *live, st session.Status) {
 		w.showBacking()
 		w.egress.about.refresh()
 	}
-	if st.State == session.Failed && was.State != session.Failed && living(was.State) && s.cancel == nil && w.loaded {
+	if st.State == session.Failed && was.State != session.Failed && living(was.State) && s.cancel == nil && !s.ghost && w.loaded {
 		w.showFailure(st)
 	}
 }

@@ -28,12 +28,16 @@ func newHome(t *testing.T, userToml string) *home {
 		t.Fatal(err)
 	}
 	dir, err := os.MkdirTemp("", "capsid-ui-") // not t.TempDir: sockets need short paths
+	if pictures() {
+		dir = "/tmp/you" // a path that is fit to be seen
+		err = os.Mkdir(dir, 0o700)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	h := &home{dir: dir, paths: session.Paths{State: dir + "/state/capsid", Runtime: dir + "/run/capsid", Data: dir + "/data/capsid", Config: dir + "/config/capsid", Corp: real.Corp}}
-	for _, d := range []string{"state/capsid", "run", "data/capsid", "config/capsid", "home"} {
+	h := &home{dir: dir, paths: session.Paths{State: dir + "/.state/capsid", Runtime: dir + "/.run/capsid", Data: dir + "/.data/capsid", Config: dir + "/.config/capsid", Corp: real.Corp}}
+	for _, d := range []string{".state/capsid", ".run", ".data/capsid", ".config/capsid"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -47,8 +51,8 @@ func newHome(t *testing.T, userToml string) *home {
 	if h.store, err = session.OpenStore(h.paths); err != nil {
 		t.Fatal(err)
 	}
-	h.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir + "/home", "LANG=C.UTF-8", "XDG_STATE_HOME=" + dir + "/state",
-		"XDG_RUNTIME_DIR=" + dir + "/run", "XDG_DATA_HOME=" + dir + "/data", "XDG_CONFIG_HOME=" + dir + "/config"}
+	h.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8", "XDG_STATE_HOME=" + dir + "/.state",
+		"XDG_RUNTIME_DIR=" + dir + "/.run", "XDG_DATA_HOME=" + dir + "/.data", "XDG_CONFIG_HOME=" + dir + "/.config"}
 	t.Cleanup(func() {
 		list, err := h.store.List()
 		if err != nil {
@@ -85,7 +89,7 @@ func TestNewClaudeByHand(t *testing.T) {
 	}))
 	defer outside.Close()
 	h := newHome(t, models.Policy()+fmt.Sprintf("[network.upstream.\"orchard.example.com\"]\naddress = %q\n", outside.Listener.Addr()))
-	shop := filepath.Join(h.dir, "home", "shop")
+	shop := filepath.Join(h.dir, "shop")
 	if err := os.Mkdir(shop, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +104,7 @@ func TestNewClaudeByHand(t *testing.T) {
 	s.click("button", "shop")
 	s.shoot("new-claude")
 	s.click("button", "Start")
-	s.await("text", "step ")
+	s.await("text", "step boot")
 	s.shoot("starting")
 
 	// Talk to the agent.
@@ -135,6 +139,7 @@ func TestNewClaudeByHand(t *testing.T) {
 	s.key("Return")
 	s.click("tab", "Blocked 1")
 	s.await("card", "example.com")
+	s.reads("Capsid blocked")
 	s.shoot("blocked")
 	s.click("button", "example.com: Allow for this session")
 	s.await("card", "example.com ✓ Allowed for this session")
@@ -160,6 +165,10 @@ func TestNewClaudeByHand(t *testing.T) {
 
 	// Every defence is told.
 	s.click("tab", "Session")
+	about := s.await("text", "about claude-1, ")
+	if strings.HasPrefix(about.Name, "about claude-1, 0 ") {
+		t.Error("no defence is told of")
+	}
 	s.shoot("session")
 
 	// Closing the window leaves the session running; opening it finds all of it.

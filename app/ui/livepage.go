@@ -27,7 +27,6 @@ type livePage struct {
 	live     *traffic.Live
 	rows     []*ledger.Entry
 	selected int64 // ID of the row whose details are shown
-	scrolled bool  // the person looks at older rows
 }
 
 func newLivePage(w *Window) *livePage {

@@ -109,6 +109,7 @@ func (n *newDialog) showRecent(list []string, folder string) {
 		n.recent.Add(container.New(bar{8, 4, 0, 0}, newText("none yet", colFaint, textSmall)))
 	}
 	switch {
+	case n.path.Text != "": // typed meanwhile
 	case folder != "":
 		n.set(folder)
 	case len(list) > 0:

@@ -246,7 +246,7 @@ func (s *screen) shoot(name string) {
 	switch {
 	case name == "failed":
 		dir = os.Getenv("CAPSID_FAILURES")
-	case os.Getenv("CAPSID_PICTURES") == "1":
+	case pictures():
 		dir = filepath.Join("..", "..", "assets", "pictures")
 	}
 	if dir == "" || s.window == "" {
@@ -260,6 +260,9 @@ func (s *screen) shoot(name string) {
 		s.t.Errorf("take a picture: %v: %s", err, out)
 	}
 }
+
+// pictures reports whether the README's pictures are wanted.
+func pictures() bool { return os.Getenv("CAPSID_PICTURES") == "1" }
 
 // ends waits until the desktop has ended and returns how.
 func (s *screen) ends() error {

@@ -25,10 +25,9 @@ type sessionRow struct {
 	now      time.Time
 	mark     fyne.Resource
 
-	onTap    func()
-	onDouble func()
-	onMenu   func(fyne.Position)
-	onHint   func(string)
+	onTap  func()
+	onMenu func(fyne.Position)
+	onHint func(string)
 }
 
 func newSessionRow() *sessionRow {

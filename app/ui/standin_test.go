@@ -15,18 +15,19 @@ import (
 
 // standIn is an Engine without machines.
 type standIn struct {
-	mu       sync.Mutex
-	list     []session.Status
-	clients  map[string]*standInClient
-	watch    chan struct{}
-	agents   []Agent
-	steps    []string
-	stepTime time.Duration
-	startErr error
-	noImage  bool
-	started  []session.StartOptions
-	removed  []string
-	hold     chan struct{} // a start waits for it, if it is not nil
+	mu          sync.Mutex
+	list        []session.Status
+	clients     map[string]*standInClient
+	watch       chan struct{}
+	agents      []Agent
+	steps       []string
+	stepTime    time.Duration
+	startErr    error
+	noImage     bool
+	started     []session.StartOptions
+	removed     []string
+	hold        chan struct{} // a start waits for it, if it is not nil
+	refuseEarly bool          // startErr comes before there is a session
 }
 
 func newStandIn() *standIn {
@@ -85,21 +86,30 @@ func (f *standIn) Start(ctx context.Context, o session.StartOptions, on func(ses
 	f.mu.Lock()
 	f.started = append(f.started, o)
 	n := len(f.list) + 1
+	early, startErr := f.refuseEarly, f.startErr
 	f.mu.Unlock()
+	if early && startErr != nil {
+		return session.Status{}, startErr
+	}
 	st := session.Status{Session: session.Session{ID: fmt.Sprintf("%08x", 0xa0+n), Name: fmt.Sprintf("%s-%d", o.Agent, n), Agent: o.Agent, Workspace: o.Workspace,
 		Created: time.Now(), Autonomous: true, CPUs: 2, Memory: 2 << 30}, State: session.Starting}
-	on(st)
+	tell := func() {
+		told := st
+		told.Steps = append([]session.Step(nil), st.Steps...)
+		on(told)
+	}
+	tell()
 	for _, name := range f.steps {
 		st.Steps = append(st.Steps, session.Step{Name: name})
-		on(st)
+		tell()
 		select {
 		case <-time.After(f.stepTime):
 		case <-ctx.Done():
 			return st, ctx.Err()
 		}
-		if f.startErr != nil {
+		if startErr != nil {
 			st.Console = []string{"[    1.2] Kernel panic - not syncing"}
-			return st, f.startErr
+			return st, startErr
 		}
 		st.Steps[len(st.Steps)-1].Done = true
 		st.Steps[len(st.Steps)-1].Duration = 3*f.stepTime/4 + 1
@@ -114,6 +124,7 @@ func (f *standIn) Start(ctx context.Context, o session.StartOptions, on func(ses
 	st.State, st.Started = session.Running, time.Now()
 	st.Backing = "soft: QEMU in software emulation, since this host has no /dev/kvm"
 	st.Defences = []string{"no network card", "QEMU sandbox (seccomp)", "share process confined by Landlock"}
+	st.Steps = append([]session.Step(nil), st.Steps...)
 	f.put(st)
 	on(st)
 	return st, nil
@@ -183,14 +194,15 @@ type standInClient struct {
 	id     string
 	events chan session.Event
 
-	mu      sync.Mutex
-	rows    []ledger.Entry
-	groups  []ledger.Group
-	decided []session.DecisionRequest
-	calls   []string
-	terms   []*standInTerminal
-	greet   string
-	fail    error
+	mu         sync.Mutex
+	rows       []ledger.Entry
+	groups     []ledger.Group
+	decided    []session.DecisionRequest
+	calls      []string
+	terms      []*standInTerminal
+	greet      string
+	fail       error
+	noTerminal error // why no terminal can be attached to
 }
 
 // ask puts one row into the ledger and tells the window.
@@ -251,8 +263,8 @@ func (c *standInClient) Events(ctx context.Context) (<-chan session.Event, error
 func (c *standInClient) Terminal(_ context.Context, name string, _, _ int) (TerminalConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.fail != nil {
-		return nil, c.fail
+	if c.noTerminal != nil {
+		return nil, c.noTerminal
 	}
 	t := &standInTerminal{name: name, exit: make(chan int, 1), out: make(chan []byte, 16), closed: make(chan struct{})}
 	if c.greet != "" {

@@ -31,7 +31,7 @@ func newStartView(p *pane) *startView {
 	mark := canvas.NewImageFromResource(p.w.mark(p.s.st.Agent))
 	mark.FillMode = canvas.ImageFillContain
 	head := container.NewHBox(container.New(fixed{26, 26}, mark), container.New(bar{6, 2, 0, 0}, boldText("Starting "+p.s.st.Name, colText, 18)))
-	where := newText(workspaceText(p.s.st), colDim, textSmall)
+	where := newText(tilde(workspaceText(p.s.st)), colDim, textSmall)
 	where.TextStyle.Monospace = true
 	v.bar = widget.NewProgressBarInfinite()
 	v.stop = p.w.button("Cancel", plain, func() { p.w.cancelStart(p.s) })

@@ -24,9 +24,7 @@ type Config struct {
 	Version  string
 	Icon     fyne.Resource
 	Probe    bool // keep the list that ServeProbe serves
-	// Do runs a function on the UI goroutine; nil: fyne.Do. Tests, whose driver has no such goroutine, give their own.
-	Do  func(func())
-	Now func() time.Time
+	Now      func() time.Time
 }
 
 // Window is the desktop window.
@@ -93,9 +91,6 @@ func New(cfg Config) *Window {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
-	}
-	if cfg.Do == nil {
-		cfg.Do = fyne.Do
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -215,7 +210,7 @@ func (w *Window) do(f func()) {
 	if w.ctx.Err() != nil {
 		return
 	}
-	w.cfg.Do(func() {
+	fyne.Do(func() {
 		if w.ctx.Err() == nil {
 			f()
 		}
