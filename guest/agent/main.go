@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -71,7 +72,7 @@ func Main() {
 }
 
 func (m *machine) boot() error {
-	if err := makeMounts(kernelMounts()); err != nil {
+	if err := errors.Join(makeMounts(kernelMounts()), deviceLinks()); err != nil {
 		return err
 	}
 	m.protect()

@@ -51,6 +51,16 @@ func makeMounts(list []mount) error {
 	return nil
 }
 
+// deviceLinks are what programs expect in /dev and no driver makes; bash's <(…) needs the first.
+func deviceLinks() error {
+	for name, to := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
+		if err := os.Symlink(to, "/dev/"+name); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 // mountRoot lays the writable disk over the root disk at newRoot.
 func mountRoot() error {
 	const lower = "/lower"

@@ -20,10 +20,12 @@ const (
 	// agentPID is not looked through: in the machine it is this process, with the other ends of all these connections.
 	agentPID = 1
 	// guesses is how many descriptors are tried in vain, and maxMissed how many more at most.
-	guesses   = 16
+	guesses   = 64
 	maxMissed = 512
 	// searchTime is what a search may take without a rest after it.
 	searchTime = 20 * time.Millisecond
+	// searchLimit ends one: others wait, and a process with so many descriptors is better found by guessing.
+	searchLimit = 100 * time.Millisecond
 )
 
 // names finds out which process a connection belongs to. It is a hint for people: a program may call itself anything. One goroutine looks
@@ -194,7 +196,7 @@ func (n *names) answer(waiting []question) {
 // that finds some, and over as many more as were given up since.
 func (n *names) guess(wanted map[string][]question) {
 	for _, o := range slices.Clone(n.recent) {
-		end := o.fd + guesses + min(n.missed, maxMissed)
+		end := o.fd + guesses + min(4*n.missed, maxMissed)
 		for fd := max(0, o.fd-guesses); fd < end && len(wanted) > 0; fd++ {
 			if n.try(o.pid, strconv.Itoa(fd), wanted) {
 				end = max(end, fd+guesses)
@@ -205,6 +207,7 @@ func (n *names) guess(wanted map[string][]question) {
 
 // search looks through all processes.
 func (n *names) search(wanted map[string][]question) {
+	until := time.Now().Add(searchLimit)
 	for _, pid := range list("/proc") {
 		if pid == strconv.Itoa(agentPID) {
 			continue
@@ -215,7 +218,7 @@ func (n *names) search(wanted map[string][]question) {
 		}
 		for _, fd := range list(filepath.Join("/proc", pid, "fd")) {
 			n.try(number, fd, wanted)
-			if len(wanted) == 0 {
+			if len(wanted) == 0 || time.Now().After(until) {
 				return
 			}
 		}
