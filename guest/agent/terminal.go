@@ -39,6 +39,7 @@ type terminal struct {
 	log     *replay.Log
 	size    control.Size
 	clients map[*viewer]struct{}
+	seen    bool // a client was attached once
 	ended   bool
 	code    int
 }
@@ -155,12 +156,18 @@ func (t *terminal) resize(cols, rows uint32) {
 	}
 }
 
-// attach adds a client and gives it what it must show first.
+// attach adds a client and gives it what it must show first. The first client of all gets the output as it is, from its start: what the program
+// has asked since then nobody has answered yet.
 func (t *terminal) attach(cols, rows int) (*viewer, replay.Snapshot) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v := &viewer{t: t, at: t.log.End(), progress: time.Now()}
+	v := &viewer{t: t, progress: time.Now()}
 	t.clients[v] = struct{}{}
+	var first replay.Snapshot
+	if t.seen {
+		v.at, first = t.log.End(), t.log.Snapshot()
+	}
+	t.seen = true
 	size := control.Size{Cols: cols, Rows: rows}
 	switch {
 	case t.ended || cols <= 0 || rows <= 0:
@@ -171,7 +178,7 @@ func (t *terminal) attach(cols, rows int) (*viewer, replay.Snapshot) {
 		// The kernel tells a program of a change only. A full-screen program that is told paints anew, which mends what the replay may lack.
 		t.redraw()
 	}
-	return v, t.log.Snapshot()
+	return v, first
 }
 
 // redraw tells the program in the foreground that its window changed.
