@@ -7,7 +7,7 @@ purpose=${1:-run}
 
 # Machines and their images, and the desktop's C libraries.
 packages='mmdebstrap uidmap erofs-utils e2fsprogs zstd xz-utils arch-test openssh-client git gcc pkg-config
-	libc6-dev libgl1-mesa-dev libgl1-mesa-dri xorg-dev libxkbcommon-dev ca-certificates'
+	libc6-dev libgl1-mesa-dev libgl1-mesa-dri xorg-dev libwayland-dev libxkbcommon-dev ca-certificates'
 case $purpose in
 run | lint) ;;
 test | bench)

@@ -220,12 +220,6 @@ func (w *Window) showSessions() {
 		selected = s.id
 	}
 	w.sidebar.set(list, selected)
-	for id, r := range w.sidebar.rows {
-		if s := w.sessions[id]; s != nil && r.bell != s.bell {
-			r.bell = s.bell
-			r.Refresh()
-		}
-	}
 	w.welcome.refresh()
 	w.showBacking()
 }

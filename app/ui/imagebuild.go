@@ -29,9 +29,9 @@ func (w *Window) offerImage(then func()) {
 func (w *Window) buildImage(then func()) {
 	ctx, cancel := context.WithCancel(w.ctx)
 	stage, line, took := widget.NewLabel("Preparing…"), monoText("", colDim), newText("", colDim, textSmall)
-	bar, busy := widget.NewProgressBar(), widget.NewProgressBarInfinite()
-	bar.Hide()
-	body := container.New(layout.NewCustomPaddedVBoxLayout(6), stage, container.New(fixed{height: 18}, bar, busy), line, took)
+	known, busy := widget.NewProgressBar(), widget.NewProgressBarInfinite()
+	known.Hide()
+	body := container.New(layout.NewCustomPaddedVBoxLayout(6), container.New(bar{left: -6}, stage), container.New(fixed{height: 18}, known, busy), line, took)
 	var d *dialogBox
 	stop := w.button("Cancel", plain, nil)
 	stop.tapped = func() {
@@ -60,10 +60,10 @@ func (w *Window) buildImage(then func()) {
 			stage.SetText(p.Stage)
 			if p.Done >= 0 {
 				busy.Hide()
-				bar.Show()
-				bar.SetValue(min(p.Done, 1))
+				known.Show()
+				known.SetValue(min(p.Done, 1))
 			} else {
-				bar.Hide()
+				known.Hide()
 				busy.Show()
 			}
 			setText(line, traffic.Cut(p.Line, width()), colDim)
@@ -79,6 +79,7 @@ func (w *Window) buildImage(then func()) {
 			g.poke(100*time.Millisecond, paint)
 		})
 		w.do(func() {
+			busy.Stop()
 			d.close()
 			switch {
 			case err == nil:

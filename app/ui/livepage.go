@@ -27,6 +27,7 @@ type livePage struct {
 	live     *traffic.Live
 	rows     []*ledger.Entry
 	selected int64 // ID of the row whose details are shown
+	detailed *ledger.Entry
 }
 
 func newLivePage(w *Window) *livePage {
@@ -138,6 +139,10 @@ func (p *livePage) say(head, text string) {
 }
 
 func (p *livePage) showDetail(e *ledger.Entry) {
+	if p.detailed == e && p.detail.Visible() {
+		return
+	}
+	p.detailed = e
 	form := container.New(layout.NewFormLayout())
 	for _, line := range liveDetail(e) {
 		v := widget.NewLabel(line[1])

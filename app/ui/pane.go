@@ -83,6 +83,10 @@ func (p *pane) refresh() {
 }
 
 func (p *pane) fill(o fyne.CanvasObject) {
+	if p.start != nil && p.view != "start" {
+		p.start.bar.Stop() // an animation that nobody sees is still drawn
+		p.start = nil
+	}
 	p.root.Objects = []fyne.CanvasObject{o}
 	p.root.Refresh()
 }

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"fmt"
 	"image/color"
 	"path/filepath"
 	"strconv"
@@ -24,6 +25,7 @@ type sessionRow struct {
 	bell     bool
 	now      time.Time
 	mark     fyne.Resource
+	looked   string // what was drawn last
 
 	onTap  func()
 	onMenu func(fyne.Position)
@@ -34,6 +36,11 @@ func newSessionRow() *sessionRow {
 	r := &sessionRow{}
 	r.ExtendBaseWidget(r)
 	return r
+}
+
+// looks tells apart what is drawn apart.
+func (r *sessionRow) looks() string {
+	return fmt.Sprint(r.st.Name, r.st.State, r.st.Blocked, r.selected, r.bell, r.mark.Name(), sessionInfo(r.st, r.now))
 }
 
 // Tapped is called by Fyne.

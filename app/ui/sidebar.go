@@ -62,7 +62,11 @@ func (s *sidebar) set(list []session.Status, selected string) {
 			s.rows[st.ID] = row
 		}
 		row.st, row.selected, row.now, row.mark = st, st.ID == selected, s.w.now(), s.w.mark(st.Agent)
-		row.Refresh()
+		row.bell = s.w.sessions[st.ID] != nil && s.w.sessions[st.ID].bell
+		if looks := row.looks(); looks != row.looked {
+			row.looked = looks
+			row.Refresh()
+		}
 	}
 	for id := range s.rows {
 		if !keep[id] {

@@ -77,6 +77,7 @@ func (w *Window) started(a Agent, opts session.StartOptions, id string, st sessi
 		w.showSessions()
 		return
 	}
+	w.note("", false)
 	if errors.Is(err, session.ErrWide) {
 		w.confirm("Share all of "+opts.Workspace+"?", "This folder holds far more than one project. "+a.Title+" would see all of it, read-only. A folder of one project is the better choice.",
 			"Share it read-only", plain, func() {

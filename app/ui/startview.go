@@ -138,7 +138,7 @@ func consoleBox(lines []string) fyne.CanvasObject {
 	l.Selectable = true
 	l.SizeName = "helperText"
 	scroll := container.NewScroll(l)
-	return container.NewStack(fill(rgb(0x0e1116), 6), container.New(fixed{height: 150}, scroll))
+	return container.NewStack(fill(rgb(0x0e1116), 6), container.New(fixed{height: min(24+15*float32(len(lines)), 180)}, scroll))
 }
 
 // failureText is all that is known about a failure, to be copied.
