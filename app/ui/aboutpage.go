@@ -92,9 +92,11 @@ func (p *aboutPage) refresh() {
 	box.Add(container.NewThemeOverride(form, &denseTheme{p.w.theme}))
 	if len(st.Defences) > 0 {
 		box.Add(section(fmt.Sprintf("DEFENCES IN FORCE (%d)", len(st.Defences))))
+		list := container.New(layout.NewCustomPaddedVBoxLayout(-3))
 		for _, d := range st.Defences {
-			box.Add(p.bullet("✓", colGood, d))
+			list.Add(p.bullet("✓", colGood, d))
 		}
+		box.Add(list)
 	}
 	if len(st.Steps) > 0 {
 		box.Add(section("HOW IT STARTED"))

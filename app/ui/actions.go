@@ -11,11 +11,13 @@ import (
 
 // sessionMenu offers what can be done with a session.
 func (w *Window) sessionMenu(id string, at fyne.Position) {
-	s := w.sessions[id]
-	if s == nil {
-		return
+	if s := w.sessions[id]; s != nil {
+		w.popUp(w.menuOf(s), at)
 	}
-	st := s.st
+}
+
+func (w *Window) menuOf(s *live) *fyne.Menu {
+	id, st := s.id, s.st
 	item := func(label string, enabled bool, f func()) *fyne.MenuItem {
 		it := fyne.NewMenuItem(label, f)
 		it.Disabled = !enabled
@@ -41,7 +43,7 @@ func (w *Window) sessionMenu(id string, at fyne.Position) {
 		item("Stop…", alive, func() { w.askStop(s) }),
 		item("Remove…", true, func() { w.askRemove(s) }),
 	)
-	w.popUp(fyne.NewMenu("", items...), at)
+	return fyne.NewMenu("", items...)
 }
 
 // act runs one call of the API and tells how it went.

@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"errors"
 	"slices"
 	"strings"
 
@@ -81,15 +80,7 @@ func (w *Window) escape() bool {
 
 // showError tells of a failure with its next step. retry may be nil.
 func (w *Window) showError(title string, err error, retry func()) {
-	w.showProblem(title, message(err), session.Hint(err), nil, retry)
-}
-
-func message(err error) string {
-	var e *session.Error
-	if errors.As(err, &e) {
-		return err.Error()
-	}
-	return err.Error()
+	w.showProblem(title, err.Error(), session.Hint(err), nil, retry)
 }
 
 // showFailure tells that a session has failed, with the machine's last words.
@@ -154,20 +145,4 @@ func (w *Window) popUp(m *fyne.Menu, at fyne.Position) {
 		}
 	}
 	menu.ShowAtPosition(at)
-	menu.OnDismiss = func() { menu.Hide() }
-	w.probeMenu(m, menu)
-}
-
-// probeMenu tells the probe of a menu's items. Fyne does not give them out, but they stand below one another at one height.
-func (w *Window) probeMenu(m *fyne.Menu, menu *widget.PopUpMenu) {
-	if w.probe == nil {
-		return
-	}
-	w.probe.add("menu", menu, func() string {
-		var names []string
-		for _, it := range m.Items {
-			names = append(names, it.Label)
-		}
-		return strings.Join(names, "|")
-	})
 }

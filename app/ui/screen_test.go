@@ -248,6 +248,8 @@ func (s *screen) shoot(name string) {
 		dir = os.Getenv("CAPSID_FAILURES")
 	case pictures():
 		dir = filepath.Join("..", "..", "assets", "pictures")
+		// What the probe tells is drawn in the next frame, and nothing says when a frame is on the screen.
+		time.Sleep(time.Second)
 	}
 	if dir == "" || s.window == "" {
 		return

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/driver/desktop"
 
 	"capsid/app/session"
@@ -373,6 +374,41 @@ func TestProbe(t *testing.T) {
 	l.Close()
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestMenuOfASession(t *testing.T) {
+	b, c := withSession(t)
+	choose := func(label string) {
+		t.Helper()
+		for _, it := range b.w.menuOf(b.w.current()).Items {
+			if it.Label == label && !it.Disabled {
+				it.Action()
+				b.pump()
+				return
+			}
+		}
+		t.Fatalf("%q is not offered", label)
+	}
+	b.w.sidebar.rows["00000001"].TappedSecondary(&fyne.PointEvent{AbsolutePosition: fyne.NewPos(100, 300)})
+	if b.w.win.Canvas().Overlays().Top() == nil {
+		t.Error("the other mouse button shows no menu")
+	}
+	b.w.win.Canvas().Overlays().Top().Hide()
+	choose("Copy the ssh command")
+	if got := b.w.app.Clipboard().Content(); got != "capsid ssh claude-1" {
+		t.Errorf("on the clipboard: %q", got)
+	}
+	choose("Pause")
+	b.until("the supervisor is asked", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return slices.Contains(c.calls, "pause")
+	})
+	choose("Remove…")
+	b.tap("button", "Cancel")
+	if len(b.f.removed) != 0 {
+		t.Error("removed without a yes")
 	}
 }
 

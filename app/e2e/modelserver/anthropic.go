@@ -30,7 +30,9 @@ func (s *Server) messages(w http.ResponseWriter, r *http.Request) {
 		}
 		if strings.Contains(string(m.Content), `"tool_result"`) {
 			done = true
-		} else if t := texts(m.Content); t != "" {
+		}
+		// A person's commands ("!ls") may be handed in together with an earlier tool's result.
+		if t := texts(m.Content); t != "" {
 			said, done = t, false
 		}
 	}

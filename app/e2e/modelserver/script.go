@@ -19,7 +19,12 @@ var asked = regexp.MustCompile(`write the word (\w+) into (/[\w./-]+)`)
 // next plays the script. said is the person's last message; done is true when the agent has handed in a tool's result after it.
 func next(said string, done bool) turn {
 	m := asked.FindStringSubmatch(said)
+	ran := strings.LastIndex(said, "<bash-stdout>")
 	switch {
+	case ran >= 0 && strings.Contains(said[ran:], "Capsid blocked"):
+		return turn{text: "Nothing has left the machine: that host waits for your decision."}
+	case ran >= 0:
+		return turn{text: "That worked."}
 	case m != nil && done:
 		return turn{text: fmt.Sprintf("Done. The word %s is in %s now.", m[1], m[2])}
 	case m != nil:

@@ -3,7 +3,7 @@
 // authority of its own, which a policy file names together with the address ([network.upstream]).
 //
 // The model is a script: asked to "write the word W into P" it calls the agent's tool that writes files, and once it is given the tool's result
-// it says that W is in P. Anything else it answers with "You said: …".
+// it says that W is in P. Of a command that the person ran in Claude ("!curl …") it says whether Capsid blocked it. Anything else it answers with "You said: …".
 package modelserver
 
 import (
