@@ -22,8 +22,9 @@ run: deps image desktop
 deps:
 	@sh packaging/deps.sh run
 
+# The agent is a part of the image: without a stamp it, and so the image, stays the same from one commit to the next.
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-s -o bin/capsid-agent ./guest/agent/init
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-s -buildvcs=false -o bin/capsid-agent ./guest/agent/init
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-s -o bin/capsid ./app/capsid
 
 desktop: build

@@ -18,7 +18,7 @@ func TestWorkspace(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(ws, "hello.txt"), []byte("from the host\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	h.start("files", "shell", ws)
+	h.start("files", "shell", ws, "--cpus", "1")
 	sh := func(script string) string {
 		t.Helper()
 		return strings.TrimSpace(h.must("run", "files", "--", "sh", "-ec", script))
@@ -49,6 +49,12 @@ func TestWorkspace(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(ws, "n")); err != nil || !ownedByMe(info) {
 		t.Errorf("a file made in the guest is not the person's: %v %v", info, err)
+	}
+
+	// A program of the workspace itself: the agent starts it while it serves the folder that it lies in.
+	sh(`printf '#!/bin/sh\necho "ran $1"\n' >prog && chmod +x prog`)
+	if got := strings.TrimSpace(h.must("run", "files", "--", "./prog", "well")); got != "ran well" {
+		t.Errorf("a program of the workspace says %q", got)
 	}
 
 	// What the person changes is seen inside, soon: the guest itself waits for it, a second at most.

@@ -92,21 +92,7 @@ func (s *Supervisor) Blocked() ([]ledger.Group, error) {
 		return nil, err
 	}
 	p := s.policy.Current()
-	out := []ledger.Group{}
-	for _, g := range groups {
-		kept := g
-		kept.Hosts, kept.Count = nil, 0
-		for _, h := range g.Hosts {
-			if undecided(p, h) {
-				kept.Hosts = append(kept.Hosts, h)
-				kept.Count += h.Count
-			}
-		}
-		if len(kept.Hosts) > 0 {
-			out = append(out, kept)
-		}
-	}
-	return out, nil
+	return ledger.Filter(groups, func(h ledger.Host) bool { return undecided(p, h) }), nil
 }
 
 // undecided: the policy in force still refuses the host, and no rule was written for it.
