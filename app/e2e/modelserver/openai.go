@@ -27,11 +27,9 @@ func (s *Server) responses(w http.ResponseWriter, r *http.Request) {
 			Type    string          `json:"type"`
 			Role    string          `json:"role"`
 			Content json.RawMessage `json:"content"`
+			Tools   []tool          `json:"tools"` // of the item "additional_tools"
 		} `json:"input"`
-		Tools []struct {
-			Type string `json:"type"`
-			Name string `json:"name"`
-		} `json:"tools"`
+		Tools []tool `json:"tools"`
 	}
 	if err := json.NewDecoder(body).Decode(&req); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -48,14 +46,13 @@ func (s *Server) responses(w http.ResponseWriter, r *http.Request) {
 			done = true
 		}
 	}
-	tool := ""
-	for _, t := range req.Tools {
-		if t.Name == "exec_command" || t.Name == "shell" || t.Name == "shell_command" {
-			tool = t.Name
-		}
+	tools := req.Tools
+	for _, item := range req.Input {
+		tools = append(tools, item.Tools...)
 	}
+	shell := shellTool("", tools)
 	t := next(said, done)
-	if t.word != "" && tool == "" {
+	if t.word != "" && shell.Name == "" {
 		t = turn{text: "a title"}
 	}
 	response := object{"id": "resp_01", "object": "response", "model": req.Model, "status": "in_progress", "output": []any{}}
@@ -63,7 +60,7 @@ func (s *Server) responses(w http.ResponseWriter, r *http.Request) {
 	e.send("response.created", object{"type": "response.created", "response": response})
 	var item object
 	if t.word != "" {
-		item = object{"type": "function_call", "id": "fc_01", "call_id": "call_01", "name": tool, "arguments": arguments(tool, t), "status": "completed"}
+		item = shell.call(t)
 		e.send("response.output_item.added", object{"type": "response.output_item.added", "output_index": 0, "item": item})
 	} else {
 		item = object{"type": "message", "id": "msg_01", "role": "assistant", "status": "in_progress", "content": []any{}}
@@ -80,14 +77,47 @@ func (s *Server) responses(w http.ResponseWriter, r *http.Request) {
 	e.send("response.completed", object{"type": "response.completed", "response": response})
 }
 
-// arguments are what the agent's shell tool wants; its forms differ.
-func arguments(tool string, t turn) string {
-	line := fmt.Sprintf("echo %s > %s", t.word, t.path)
-	switch tool {
-	case "exec_command":
-		return encode(object{"cmd": line})
-	case "shell_command":
-		return encode(object{"command": line})
+// tool is one tool that the agent offers; a namespace holds more.
+type tool struct {
+	Type  string `json:"type"`
+	Name  string `json:"name"`
+	Tools []tool `json:"tools"`
+
+	namespace string
+}
+
+// shellTool finds a tool that runs commands. Its form differs from model to model of the same agent.
+func shellTool(namespace string, tools []tool) (found tool) {
+	for _, t := range tools {
+		t.namespace = namespace
+		if t.Type == "namespace" {
+			t = shellTool(t.Name, t.Tools)
+		}
+		switch t.Name {
+		case "exec_command", "shell", "shell_command", "exec":
+			found = t
+		}
 	}
-	return encode(object{"command": []string{"sh", "-c", line}})
+	return found
+}
+
+// call is the call that writes a turn's file.
+func (s tool) call(t turn) object {
+	line := fmt.Sprintf("echo %s > %s", t.word, t.path)
+	item := object{"type": "function_call", "id": "fc_01", "call_id": "call_01", "name": s.Name, "status": "completed"}
+	if s.namespace != "" {
+		item["namespace"] = s.namespace
+	}
+	switch s.Name {
+	case "exec": // a script that has the other tools
+		item["type"] = "custom_tool_call"
+		item["input"] = fmt.Sprintf("text(await tools.exec_command({cmd: %s}));", encode(line))
+	case "exec_command":
+		item["arguments"] = encode(object{"cmd": line})
+	case "shell_command":
+		item["arguments"] = encode(object{"command": line})
+	default:
+		item["arguments"] = encode(object{"command": []string{"sh", "-c", line}})
+	}
+	return item
 }
