@@ -10,7 +10,7 @@ import (
 	"capsid/app/session"
 )
 
-// keeper holds the session's status and tells of each change: the hub at once, the folder too.
+// keeper holds the session's status and tells of each change: the folder first, then the hub.
 type keeper struct {
 	mu     sync.Mutex
 	status session.Status
@@ -45,11 +45,12 @@ func (k *keeper) change(edit func(*session.Status)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	edit(&k.status)
-	k.hub.status(clone(k.status))
 	// A full disk must not end a session that runs: the API still tells the truth.
 	if err := session.WriteJSON(k.file, k.status); err != nil {
 		k.log.Error("write the status", "error", err)
 	}
+	// After the folder: who is told that the session runs must find it so there.
+	k.hub.status(clone(k.status))
 }
 
 // step shows that a step has begun; the func that it returns shows how it goes on, and end ends it.
