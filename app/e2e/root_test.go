@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -48,11 +49,15 @@ func (r *recorder) talk(conn net.Conn) {
 			return
 		}
 		var body bytes.Buffer
-		if _, err := body.ReadFrom(req.Body); err != nil {
+		_, err = body.ReadFrom(req.Body)
+		r.note(req.Method+" "+req.Host+" "+req.URL.Path, nil)
+		if err == io.ErrUnexpectedEOF {
+			return // the proxy broke off a request whose body turned out to be malformed
+		}
+		if err != nil {
 			r.note("", err)
 			return
 		}
-		r.note(req.Method+" "+req.Host+" "+req.URL.Path, nil)
 		fmt.Fprint(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 	}
 }

@@ -81,7 +81,7 @@ func (s *Server) vet(c *guestConn, r *http.Request) (int, policy.Verdict) {
 		return http.StatusMisdirectedRequest, builtIn("server name", fmt.Sprintf("the TLS server name is %.253q, but the connection was made to %s", c.foreign, c.host))
 	}
 	if r.Method == http.MethodConnect {
-		return http.StatusMethodNotAllowed, builtIn("CONNECT", "this is no proxy to ask for: connections go out as they are made")
+		return http.StatusMethodNotAllowed, builtIn("CONNECT", fmt.Sprintf("a tunnel to %.253q was asked for, but this is no proxy to ask: connections go out as they are made", r.Host))
 	}
 	authorities := append([]string{r.Host, r.URL.Host}, r.Header["Host"]...)
 	if r.Host == "" && r.ProtoAtLeast(1, 1) {

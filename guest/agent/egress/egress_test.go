@@ -134,7 +134,7 @@ func TestRelay(t *testing.T) {
 	host := hostEnd(t)
 	listen(t, host, link.Egress, parrot)
 	comm := strings.TrimSpace(readAll(t, "/proc/self/comm"))
-	for _, addr := range []string{"93.184.216.34:443", "198.18.3.4:80", "10.0.0.1:22", "[2001:db8::7]:8443", "192.0.2.1:1"} {
+	for _, addr := range []string{"93.184.216.34:443", "198.18.3.4:80", "10.0.0.1:22", "[2001:db8::7]:8443", "198.18.0.1:1"} {
 		c := dial(t, addr)
 		body := strings.Repeat("x", 300_000)
 		go func() {
@@ -166,7 +166,7 @@ func TestRelay(t *testing.T) {
 		}
 	}()
 	port := own.Addr().(*net.TCPAddr).Port
-	for _, ip := range []string{"127.0.0.1", "192.0.2.2"} {
+	for _, ip := range []string{"127.0.0.1", "198.18.0.2"} {
 		got, err := io.ReadAll(dial(t, fmt.Sprintf("%s:%d", ip, port)))
 		if err != nil || string(got) != "mine" {
 			t.Errorf("%s: got %q, %v", ip, got, err)

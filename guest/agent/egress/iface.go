@@ -14,11 +14,12 @@ import (
 const (
 	// Interface is the network interface that every route leads to.
 	Interface = "capsid0"
-	// Resolver is an address for resolv.conf. Any would do, since port 53 is redirected whatever its address. It is of TEST-NET-1
-	// (RFC 5737), as the interface's own: a program that asks for a real address is never taken to mean this machine.
-	Resolver = "192.0.2.1"
+	// Resolver is an address for resolv.conf. Any would do, since port 53 is redirected whatever its address. It is of
+	// 198.18.0.0/24, as the interface's own: the range that no host has (RFC 2544), and of it the part that the proxy gives no name. A program that
+	// asks for a real address is never taken to mean this machine.
+	Resolver = "198.18.0.1"
 
-	address4 = "192.0.2.2/32"
+	address4 = "198.18.0.2/32"
 	address6 = "fdca:951d::2/128"
 	// mtu is large since packets only go round in memory.
 	mtu = 65520
