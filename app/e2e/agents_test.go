@@ -28,11 +28,9 @@ func TestAgents(t *testing.T) {
 			st := h.start(agent.name+"-talks", agent.name, ws, "--policy", h.policy)
 			s := h.look(st)
 			s.await(agent.prompt)
-			s.say("good morning")
-			s.await("You said: good morning")
+			s.say("good morning", "You said: good morning")
 			note := filepath.Join(ws, "note.txt")
-			s.say("write the word PLUM into " + note)
-			s.await("Done. The word PLUM is in " + note + " now.")
+			s.say("write the word PLUM into "+note, "Done. The word PLUM is in "+note+" now.")
 			data, err := os.ReadFile(note)
 			if err != nil || strings.TrimSpace(string(data)) != "PLUM" {
 				t.Errorf("the host sees %q in the workspace: %v", data, err)

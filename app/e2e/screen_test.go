@@ -51,24 +51,28 @@ func (h *house) look(st session.Status) *screen {
 
 func (s *screen) text() string { return s.vt.Text(s.vt.All()) }
 
-// await waits until the screen, scrollback included, shows one of the texts, and returns which.
-func (s *screen) await(texts ...string) string {
+// await waits until the screen, scrollback included, shows a text.
+func (s *screen) await(text string) {
 	s.t.Helper()
-	deadline := time.After(patience)
+	if !s.shows(text, patience) {
+		s.t.Fatalf("the screen never showed %q; it shows:\n%s", text, s.text())
+	}
+}
+
+// shows waits for a text, but no longer than limit.
+func (s *screen) shows(text string, limit time.Duration) bool {
+	deadline := time.After(limit)
 	for {
 		s.mu.Lock()
 		change := s.change
 		s.mu.Unlock()
-		now := flat(s.text())
-		for _, want := range texts {
-			if strings.Contains(now, flat(want)) {
-				return want
-			}
+		if strings.Contains(flat(s.text()), flat(text)) {
+			return true
 		}
 		select {
 		case <-change:
 		case <-deadline:
-			s.t.Fatalf("the screen never showed %q; it shows:\n%s", texts, s.text())
+			return false
 		}
 	}
 }
@@ -91,10 +95,19 @@ func (s *screen) key(keys string) {
 	}
 }
 
-// say types a line, waits until it is shown, and sends it.
-func (s *screen) say(line string) {
+// say types a line, waits until it is shown, and sends it until the answer comes: Gemini CLI takes an Enter that it reads together with the line, as it does on a slow
+// machine, for a part of pasted text, and a person would press it again.
+func (s *screen) say(line, answer string) {
 	s.t.Helper()
 	s.key(line)
 	s.await(line)
-	s.key("\r")
+	for range patience / again {
+		s.key("\r")
+		if s.shows(answer, again) {
+			return
+		}
+	}
+	s.t.Fatalf("the answer %q never came; the screen shows:\n%s", answer, s.text())
 }
+
+const again = 20 * time.Second
