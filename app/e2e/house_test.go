@@ -169,7 +169,7 @@ func tail(s string, n int) string {
 func (h *house) rows(id string) []ledger.Entry {
 	h.t.Helper()
 	var out []ledger.Entry
-	text := h.must("log", id, "--json")
+	text := h.must("log", id, "--json", "--lines", "100000")
 	dec := json.NewDecoder(strings.NewReader(text))
 	for dec.More() {
 		var v json.RawMessage
