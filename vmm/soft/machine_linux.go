@@ -6,18 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
 	"capsid/guest/link"
 	"capsid/vmm"
-)
-
-const (
-	// crashLines is how many lines of the console an error carries: the last ones, or a panic and what follows it.
-	crashLines = 12
-	panicLine  = "Kernel panic - not syncing"
+	"capsid/vmm/console"
 )
 
 // quitTime is how long QEMU has to end after it was asked to, and to be gone after its sockets are.
@@ -29,7 +23,7 @@ type machine struct {
 	proc    *process
 	mux     *link.Mux
 	mon     *monitor
-	console *console
+	console *console.Log
 	reading sync.WaitGroup // of the console
 
 	mu       sync.Mutex
@@ -69,7 +63,7 @@ func (m *machine) watch() {
 	m.mux.Close()
 	<-m.mon.done
 	m.reading.Wait()
-	m.console.close()
+	m.console.Close()
 
 	m.mu.Lock()
 	m.err = m.cause(cut)
@@ -89,7 +83,10 @@ func (m *machine) cause(cut error) error {
 		return m.crash("the kernel panicked")
 	case m.shutdown == "guest-reset":
 		// panic=-1 makes a reset of every panic.
-		return m.crash("the kernel panicked, or the guest rebooted")
+		if m.console.Panicked() {
+			return m.crash("the kernel panicked")
+		}
+		return m.crash("the guest rebooted")
 	}
 	why := "QEMU ended"
 	if m.proc.err != nil {
@@ -102,22 +99,7 @@ func (m *machine) cause(cut error) error {
 }
 
 func (m *machine) crash(why string) error {
-	text := "the console is empty"
-	if lines := telling(m.console.last(keptLines)); len(lines) > 0 {
-		text = "the console's last lines:\n  " + strings.Join(lines, "\n  ")
-	}
-	return fmt.Errorf("%w: %s; %s", vmm.ErrCrashed, why, text)
-}
-
-// telling picks the lines that say most of a crash.
-func telling(lines []string) []string {
-	from := max(0, len(lines)-crashLines)
-	for i, line := range lines {
-		if strings.Contains(line, panicLine) {
-			from = i
-		}
-	}
-	return lines[from:min(len(lines), from+crashLines)]
+	return fmt.Errorf("%w: %s; %s", vmm.ErrCrashed, why, m.console.Crash())
 }
 
 func (m *machine) Dial(ctx context.Context, port link.Port) (link.Conn, error) {
@@ -171,6 +153,6 @@ func (m *machine) Close() error {
 	return nil
 }
 
-func (m *machine) Console(n int) []string { return m.console.last(n) }
+func (m *machine) Console(n int) []string { return m.console.Last(n) }
 
 func (m *machine) Info() vmm.Info { return m.info }

@@ -3,6 +3,7 @@ package soft
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -10,6 +11,7 @@ import (
 
 	"capsid/guest/link"
 	"capsid/vmm"
+	"capsid/vmm/console"
 )
 
 // Start makes a machine. It returns when QEMU has made it and its processors run.
@@ -72,11 +74,11 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config) (_ *machin
 		}
 		undo = append(undo, func() { conns[i].Close() })
 	}
-	con, err := newConsole(cfg.Dir)
+	con, err := console.Open(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	undo = append(undo, con.close)
+	undo = append(undo, con.Close)
 	proc, err := start(path, args(a, cfg, fd), h.files)
 	if err != nil {
 		return nil, err
@@ -91,7 +93,7 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config) (_ *machin
 	if err := m.mon.start(ctx); err != nil {
 		return nil, m.explain(ctx, err)
 	}
-	m.reading.Go(func() { con.copy(conns[1]); conns[1].Close() })
+	m.reading.Go(func() { io.Copy(con, conns[1]); conns[1].Close() })
 	m.mux = link.NewMux(conns[0], link.Host)
 	go m.watch()
 	return m, nil
