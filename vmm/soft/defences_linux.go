@@ -1,32 +1,6 @@
 package soft
 
-import (
-	"bufio"
-	"fmt"
-	"os"
-	"strings"
-)
-
-// Defences lists the walls around QEMU, as the kernel says of the running process; one that is not in force is not listed.
+// Defences lists the walls around QEMU.
 func (m *machine) Defences() []string {
-	list := []string{"QEMU has no network device, no display and no path to a file: it was handed open what it needs"}
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", m.info.PID))
-	if err != nil {
-		return list
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		key, value, _ := strings.Cut(lines.Text(), ":")
-		switch fields := strings.Fields(value); {
-		case key == "Seccomp" && len(fields) == 1 && fields[0] == "2": // SECCOMP_MODE_FILTER
-			list = append(list, "seccomp: QEMU's sandbox; no new programs, no change of rights")
-		case key == "NoNewPrivs" && len(fields) == 1 && fields[0] == "1":
-			list = append(list, "no new privileges")
-		case key == "Uid" && len(fields) == 4 && os.Getuid() == 0 && fields[1] != "0":
-			list = append(list, "user: "+fields[1]+", not root")
-		case key == "CapEff" && len(fields) == 1 && strings.Trim(fields[0], "0") == "":
-			list = append(list, "capabilities: none")
-		}
-	}
-	return append(list, "ends with its supervisor")
+	return append([]string{"QEMU has no network device, no display and no path to a file: it was handed open what it needs"}, m.proc.Defences()...)
 }

@@ -12,6 +12,7 @@ import (
 	"capsid/guest/link"
 	"capsid/vmm"
 	"capsid/vmm/console"
+	"capsid/vmm/process"
 )
 
 // quitTime is how long QEMU has to end after it was asked to, and to be gone after its sockets are.
@@ -20,7 +21,7 @@ const quitTime = 3 * time.Second
 // machine is a QEMU that runs.
 type machine struct {
 	info    vmm.Info
-	proc    *process
+	proc    *process.Process
 	mux     *link.Mux
 	mon     *monitor
 	console *console.Log
@@ -48,16 +49,16 @@ func (m *machine) event(e event) {
 // watch waits until QEMU has ended or its guest has broken the link, and leaves nothing behind.
 func (m *machine) watch() {
 	select {
-	case <-m.proc.done:
+	case <-m.proc.Done:
 	case <-m.mux.Done():
 		if !errors.Is(m.mux.Err(), link.ErrProtocol) {
 			// QEMU closes its sockets before it ends: it says better why.
 			select {
-			case <-m.proc.done:
+			case <-m.proc.Done:
 			case <-time.After(quitTime):
 			}
 		}
-		m.proc.kill()
+		m.proc.Kill()
 	}
 	cut := m.mux.Err() // before Close covers it
 	m.mux.Close()
@@ -89,10 +90,10 @@ func (m *machine) cause(cut error) error {
 		return m.crash("the guest rebooted")
 	}
 	why := "QEMU ended"
-	if m.proc.err != nil {
-		why += ": " + m.proc.err.Error()
+	if m.proc.Err != nil {
+		why += ": " + m.proc.Err.Error()
 	}
-	if line := m.proc.stderr.line(); line != "" {
+	if line := m.proc.Stderr.Line(); line != "" {
 		why += ": " + line
 	}
 	return m.crash(why)
@@ -144,11 +145,11 @@ func (m *machine) Close() error {
 	defer cancel()
 	if m.mon.do(ctx, "quit") == nil {
 		select {
-		case <-m.proc.done:
+		case <-m.proc.Done:
 		case <-ctx.Done():
 		}
 	}
-	m.proc.kill()
+	m.proc.Kill()
 	<-m.done
 	return nil
 }

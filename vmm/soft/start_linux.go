@@ -12,6 +12,7 @@ import (
 	"capsid/guest/link"
 	"capsid/vmm"
 	"capsid/vmm/console"
+	"capsid/vmm/process"
 )
 
 // Start makes a machine. It returns when QEMU has made it and its processors run.
@@ -79,15 +80,15 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config) (_ *machin
 		return nil, err
 	}
 	undo = append(undo, con.Close)
-	proc, err := start(path, args(a, cfg, fd), h.files)
+	proc, err := process.Start(path, args(a, cfg, fd), h.files)
 	if err != nil {
 		return nil, err
 	}
-	undo = append(undo, proc.kill)
+	undo = append(undo, proc.Kill)
 	h.close()
 
 	m := &machine{proc: proc, console: con, done: make(chan struct{})}
-	m.info = vmm.Info{PID: proc.cmd.Process.Pid, Started: time.Now()}
+	m.info = vmm.Info{PID: proc.PID(), Started: time.Now()}
 	m.mon = newMonitor(conns[2], m.event)
 	undo = append(undo, func() { conns[2].Close(); <-m.mon.done })
 	if err := m.mon.start(ctx); err != nil {
@@ -104,22 +105,19 @@ func (m *machine) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	m.proc.kill()
-	if line := m.proc.stderr.line(); line != "" {
+	m.proc.Kill()
+	if line := m.proc.Stderr.Line(); line != "" {
 		return fmt.Errorf("QEMU: %s", line)
 	}
-	return fmt.Errorf("QEMU ended at once (%v): %w", m.proc.err, err)
+	return fmt.Errorf("QEMU ended at once (%v): %w", m.proc.Err, err)
 }
 
 // handout collects the files that QEMU gets.
 type handout struct{ files []*os.File }
 
-// firstFD is where os/exec puts the first of ExtraFiles.
-const firstFD = 3
-
 func (h *handout) add(f *os.File) int {
 	h.files = append(h.files, f)
-	return firstFD + len(h.files) - 1
+	return process.FirstFD + len(h.files) - 1
 }
 
 func (h *handout) open(path string, mode int) (int, error) {
