@@ -1,5 +1,6 @@
 # make run       sets up what is missing and opens Capsid (without a display: the tour in this terminal)
 # make test      everything that can be tested here
+# make lab       what needs a real /dev/kvm, on an emulated machine that has one
 # make lint      gofmt, go vet, staticcheck, govulncheck
 # make bench     figures, each beside a peer in the same run
 # make image     builds the guest image, if it is not there or its parts changed
@@ -11,10 +12,12 @@ export CAPSID_BIN = $(CURDIR)/bin
 TEST_FLAGS ?= -count=1 -timeout 30m
 # Packages that boot machines or open windows: one at a time, since emulation takes all processors that there are.
 MACHINES = ./vmm/soft ./app/capsid ./app/e2e ./app/ui
+# Packages that are tested on the lab's /dev/kvm, one after another.
+LAB ?= ./app/lab/selftest
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: run test lint bench deps image build desktop clean
+.PHONY: run test lab lint bench deps image build desktop clean
 
 run: deps image desktop
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; then exec bin/capsid-desktop; else exec bin/capsid tour; fi
@@ -26,6 +29,7 @@ deps:
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-s -buildvcs=false -o bin/capsid-agent ./guest/agent/init
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-s -o bin/capsid ./app/capsid
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-s -o bin/capsid-lab ./app/lab
 
 desktop: build
 	$(GO) build -trimpath -o bin/capsid-desktop ./app/desktop
@@ -40,6 +44,11 @@ test:
 	$(GO) test $(TEST_FLAGS) $(filter-out $(MACHINES:./%=capsid/%),$(shell $(GO) list ./...))
 	CGO_ENABLED=0 $(GO) test $(TEST_FLAGS) ./vmm/soft
 	$(GO) test $(TEST_FLAGS) -p 1 $(filter-out ./vmm/soft,$(MACHINES))
+
+lab:
+	@sh packaging/deps.sh test
+	$(MAKE) image
+	CGO_ENABLED=0 $(GO) test $(TEST_FLAGS) -p 1 -exec $(CURDIR)/bin/capsid-lab $(LAB)
 
 lint:
 	@sh packaging/deps.sh lint

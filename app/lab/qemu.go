@@ -1,0 +1,80 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"capsid/guest/link"
+)
+
+// The descriptors that QEMU gets.
+const (
+	linkFD    = 3
+	consoleFD = 4
+)
+
+// kernelArgs are the outer kernel's. A panic resets the machine, which ends QEMU (-no-reboot).
+const kernelArgs = "console=ttyS0 8250.nr_uarts=1 panic=-1 loglevel=5 tsc=reliable no_timer_check lpj=8000000 nowatchdog rcupdate.rcu_cpu_stall_suppress=1 " +
+	"cryptomgr.notests mitigations=off audit=0 random.trust_cpu=on rcupdate.rcu_expedited=1"
+
+// args is QEMU's command line. One processor in one thread: the emulated VMRUN was seen to be right so.
+func args(o options, kernel, initrd, root, disk string) []string {
+	return []string{
+		"-name", "capsid-lab", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-accel", "tcg,thread=single,tb-size=512",
+		"-machine", "q35,vmport=off,smbus=off,sata=off,usb=off,hpet=off,i8042=off,graphics=off",
+		"-cpu", "max,+svm,+npt,-la57",
+		"-smp", "1", "-m", strconv.Itoa(o.memory) + "M",
+		"-kernel", kernel, "-initrd", initrd, "-append", kernelArgs,
+		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", consoleFD), "-serial", "chardev:console",
+		"-chardev", fmt.Sprintf("socket,id=link,fd=%d", linkFD),
+		"-device", "virtio-serial-pci,max_ports=2", "-device", "virtserialport,chardev=link,name=" + link.PortName,
+		"-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng",
+		"-blockdev", blockdev("root", "raw", root), "-device", "virtio-blk-pci,drive=root",
+		"-blockdev", blockdev("image", "vmdk", disk), "-device", "virtio-blk-pci,drive=image",
+	}
+}
+
+// blockdev describes a read-only disk in JSON (qapi/block-core.json), where a path may have any characters.
+func blockdev(node, driver, path string) string {
+	b, err := json.Marshal(map[string]any{
+		"driver": driver, "node-name": node, "read-only": true,
+		"file": map[string]any{"driver": "file", "filename": path, "read-only": true},
+	})
+	if err != nil {
+		panic(err) // strings and booleans always can be
+	}
+	return string(b)
+}
+
+// startQEMU starts the program; the channel gets what Wait returns. It dies when this process does, however that ends.
+func startQEMU(path string, args []string, stderr *tail, files []*os.File) (*os.Process, <-chan error, error) {
+	cmd := exec.Command(path, args...)
+	cmd.Stderr = stderr
+	cmd.ExtraFiles = files
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Pdeathsig: syscall.SIGKILL,
+		Setsid:    true, // a terminal's signals are for this program
+	}
+	started, ended := make(chan error), make(chan error, 1)
+	go func() {
+		// Pdeathsig speaks of this thread's death (prctl(2)): it stays until QEMU has ended.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, nil, err
+	}
+	return cmd.Process, ended, nil
+}
