@@ -86,7 +86,8 @@ type MMIO struct {
 	closed         bool
 }
 
-// NewMMIO wraps a device. irq raises its interrupt, an edge; report gets the faults of the driver, at most one for each time that it sets the device up.
+// NewMMIO wraps a device. irq raises its interrupt, an edge; report gets the faults of the driver, at most one for each time that it sets the
+// device up. Both are called with locks held and must not call back.
 func NewMMIO(dev Device, mem *Memory, irq func(), report func(error)) (*MMIO, error) {
 	m := &MMIO{dev: dev, mem: mem, irq: irq, report: report, sizes: dev.QueueSizes()}
 	m.setup = make([]QueueState, len(m.sizes))
@@ -338,7 +339,7 @@ func (m *MMIO) stop() {
 
 // failed stops the device until the driver resets it (§2.1.2: the driver is told by a change of the configuration).
 func (m *MMIO) failed(err error) {
-	if m.broken {
+	if m.broken || m.closed {
 		return
 	}
 	m.broken = true

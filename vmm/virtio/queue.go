@@ -56,7 +56,6 @@ type Queue struct {
 	availWord, usedWord *atomic.Uint32
 
 	nextAvail uint16
-	table     []byte // of the indirect descriptors being walked
 
 	mu       sync.Mutex // the used ring
 	nextUsed uint16
@@ -104,7 +103,7 @@ func newQueue(mem *Memory, s QueueState, features uint64, kick *event, raise fun
 	q.availWord = (*atomic.Uint32)(unsafe.Pointer(&q.avail[0]))
 	q.usedWord = (*atomic.Uint32)(unsafe.Pointer(&q.used[0]))
 	if q.eventIdx {
-		// Until the device asks, the driver need not tell.
+		// The driver is to tell of its first request.
 		q.setAvailEvent(q.nextAvail)
 	}
 	return q, nil
@@ -130,8 +129,12 @@ func (q *Queue) Pop(c *Chain) (bool, error) {
 	if waiting == 0 {
 		return false, nil
 	}
-	if waiting > q.size {
-		return false, fmt.Errorf("%w: %d requests wait in a ring of %d", ErrRing, waiting, q.size)
+	q.mu.Lock()
+	out := q.nextAvail - q.nextUsed
+	q.mu.Unlock()
+	// Each request takes a descriptor at least, until it is returned.
+	if waiting > q.size || waiting+out > q.size {
+		return false, fmt.Errorf("%w: %d requests wait and %d are being served in a ring of %d", ErrRing, waiting, out, q.size)
 	}
 	head := binary.LittleEndian.Uint16(q.avail[4+2*int(q.nextAvail&(q.size-1)):])
 	c.Head, c.Readable, c.Writable = head, c.Readable[:0], c.Writable[:0]

@@ -1,0 +1,240 @@
+package virtio
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+)
+
+// Features of a block device (§5.2.3).
+const (
+	blockSizeMax     = 1 << 1
+	blockSegMax      = 1 << 2
+	blockReadOnly    = 1 << 5
+	blockBlkSize     = 1 << 6
+	blockFlush       = 1 << 9
+	blockTopology    = 1 << 10
+	blockDiscard     = 1 << 13
+	blockWriteZeroes = 1 << 14
+)
+
+const (
+	sectorSize = 512 // the unit of all that the protocol counts (§5.2.4)
+
+	blockQueueSize = 256
+	// blockSegments leaves room for the header and the status in a queue without indirect descriptors.
+	blockSegments    = blockQueueSize - 2
+	blockSegmentSize = 256 << 10
+	// blockMaxBytes is the longest request of a driver that keeps to the two above; longer ones are refused. It bounds how long Stop waits.
+	blockMaxBytes = blockSegments * blockSegmentSize
+	// blockWorkers is how many requests are served at once. More wait in the ring.
+	blockWorkers = 16
+	// blockRanges bounds the ranges of a discard, blockRangeSectors each of them (256 MiB), and blockZeroSectors what is zeroed at once (64 MiB),
+	// which may have to be written.
+	blockRanges       = 16
+	blockRangeSectors = 256 << 20 / sectorSize
+	blockZeroSectors  = 64 << 20 / sectorSize
+	// blockPhysicalExp: blocks of 4 KiB (512<<3) are what file systems and disks of hosts have.
+	blockPhysicalExp = 3
+	blockSerialSize  = 20 // §5.2.6: of GET_ID
+)
+
+// BlockConfig says what a block device is made of. File is a regular file or a block device, open for reading and, unless ReadOnly is set, for
+// writing; its size at NewBlock is the capacity, a multiple of 512 bytes. It stays the caller's, who closes it after the transport. Serial is at most
+// 20 bytes.
+type BlockConfig struct {
+	File     *os.File
+	ReadOnly bool
+	Serial   string
+}
+
+// Block is a block device (§5.2) with one queue. The host's page cache is its volatile write cache: a flush brings what has been written to the
+// host's disk, and a driver without flushes gets each write there. It keeps no state.
+type Block struct {
+	disk     backing
+	readOnly bool
+	serial   string
+	sectors  uint64
+
+	run *blockRun // while started
+}
+
+// NewBlock makes a device of an open file.
+func NewBlock(c BlockConfig) (*Block, error) {
+	info, err := c.File.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("block: %w", err)
+	}
+	if t := info.Mode().Type(); t != 0 && t != os.ModeDevice {
+		return nil, fmt.Errorf("block: %s is neither a regular file nor a block device", c.File.Name())
+	}
+	size, err := c.File.Seek(0, io.SeekEnd) // which, unlike Stat, knows a block device's size
+	if err != nil {
+		return nil, fmt.Errorf("block: size: %w", err)
+	}
+	if size%sectorSize != 0 {
+		return nil, fmt.Errorf("block: %s has %d bytes, not a multiple of %d", c.File.Name(), size, sectorSize)
+	}
+	if len(c.Serial) > blockSerialSize {
+		return nil, fmt.Errorf("block: serial %q is longer than %d bytes", c.Serial, blockSerialSize)
+	}
+	d := &disk{file: c.File, fd: int(c.File.Fd())}
+	if !c.ReadOnly {
+		if err := d.writable(); err != nil {
+			return nil, fmt.Errorf("block: %s: %w", c.File.Name(), err)
+		}
+	}
+	return &Block{disk: d, readOnly: c.ReadOnly, serial: c.Serial, sectors: uint64(size) / sectorSize}, nil
+}
+
+// backing is where the bytes are. Its methods may be called side by side.
+type backing interface {
+	// transfer moves the data of a read or a write, and says whether all is done. With atOnce it stops where it would have to wait.
+	transfer(r *blockRequest, atOnce bool) (bool, error)
+	// sync makes what was written before last.
+	sync() error
+	// discard forgets a range, zero makes it read as zeroes.
+	discard(p blockRange) error
+	zero(p blockRange) error
+}
+
+func (b *Block) Type() uint32         { return typeBlock }
+func (b *Block) QueueSizes() []uint16 { return []uint16{blockQueueSize} }
+func (b *Block) Reset()               {}
+
+func (b *Block) Features() uint64 {
+	f := uint64(blockSizeMax | blockSegMax | blockBlkSize | blockTopology | blockFlush)
+	if b.readOnly {
+		return f | blockReadOnly
+	}
+	return f | blockDiscard | blockWriteZeroes
+}
+
+// ReadConfig serves struct virtio_blk_config (§5.2.4).
+func (b *Block) ReadConfig(p []byte, off uint64) {
+	le := binary.LittleEndian
+	c := le.AppendUint64(make([]byte, 0, 60), b.sectors)
+	c = le.AppendUint32(c, blockSegmentSize)
+	c = le.AppendUint32(c, blockSegments)
+	c = append(c, 0, 0, 0, 0) // geometry: not offered
+	c = le.AppendUint32(c, sectorSize)
+	c = append(c, blockPhysicalExp, 0)
+	c = le.AppendUint16(c, 1<<blockPhysicalExp) // the least I/O that is good, in blocks
+	c = le.AppendUint32(c, 0)                   // the best
+	c = append(c, 0, 0, 0, 0)                   // writeback, queues: not offered
+	if !b.readOnly {
+		c = le.AppendUint32(c, blockRangeSectors)
+		c = le.AppendUint32(c, blockRanges)
+		c = le.AppendUint32(c, 1<<blockPhysicalExp)
+		c = le.AppendUint32(c, blockZeroSectors)
+		c = le.AppendUint32(c, 1)
+		c = append(c, 1) // zeroing may unmap
+	}
+	readConfig(p, c, off)
+}
+
+func (b *Block) WriteConfig(p []byte, off uint64) {}
+
+// blockRun is the time from Start to Stop.
+type blockRun struct {
+	*Block
+	queue   *Queue
+	through bool               // each write goes to the disk before it is done
+	stop    chan struct{}      // closed by Stop
+	free    chan *blockRequest // what may be taken from the ring yet
+	work    chan *blockRequest // for the workers; it has room for all
+	done    sync.WaitGroup
+}
+
+func (b *Block) Start(r Running) {
+	if r.Queues[0] == nil {
+		return
+	}
+	run := &blockRun{
+		Block: b, queue: r.Queues[0],
+		// §5.2.6.2: a driver that was offered flushes and did not take them has no other way to a stable write.
+		through: r.Features&blockFlush == 0,
+		stop:    make(chan struct{}),
+		free:    make(chan *blockRequest, blockWorkers), work: make(chan *blockRequest, blockWorkers),
+	}
+	for range blockWorkers {
+		run.free <- new(blockRequest)
+		run.done.Go(run.serve)
+	}
+	run.done.Go(func() {
+		if err := run.take(); err != nil {
+			r.Fail(err)
+		}
+	})
+	b.run = run
+}
+
+func (b *Block) Stop() {
+	if b.run == nil {
+		return
+	}
+	close(b.run.stop)
+	b.run.queue.Wake()
+	b.run.done.Wait()
+	b.run = nil
+}
+
+// take takes requests from the ring as long as there are free workers. It does at once what cannot block.
+func (b *blockRun) take() error {
+	defer close(b.work)
+	defer b.queue.Signal()
+	for {
+		b.queue.Wait()
+		for {
+			var r *blockRequest
+			select {
+			case <-b.stop:
+				return nil
+			case r = <-b.free:
+			}
+			ok, err := b.queue.Pop(&r.chain)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				b.free <- r
+				b.queue.Signal()
+				if !b.queue.Rearm() {
+					break
+				}
+				continue
+			}
+			if err := b.parse(r); err != nil {
+				return err
+			}
+			if b.quick(r) {
+				b.finish(r)
+				continue
+			}
+			b.queue.Signal() // for those that were done at once
+			b.work <- r
+		}
+		select {
+		case <-b.stop: // Wait returned because of it
+			return nil
+		default:
+		}
+	}
+}
+
+func (b *blockRun) serve() {
+	for r := range b.work {
+		b.slow(r)
+		b.finish(r)
+		b.queue.Signal()
+	}
+}
+
+// finish returns a request to the driver.
+func (b *blockRun) finish(r *blockRequest) {
+	r.answer[0] = r.status
+	b.queue.Push(r.chain.Head, r.room)
+	b.free <- r
+}
