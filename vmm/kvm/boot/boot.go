@@ -88,7 +88,7 @@ func (f Format) String() string {
 // Kind looks at the first bytes of a kernel.
 func Kind(kernel io.ReaderAt) (Format, error) {
 	b := make([]byte, setupMagic+4)
-	if n, err := kernel.ReadAt(b, 0); err != nil && !(errors.Is(err, io.EOF) && n > 0) {
+	if _, err := kernel.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 		return 0, fmt.Errorf("read kernel: %w", err)
 	}
 	has := func(magic string, at int) bool { return bytes.HasPrefix(b[at:], []byte(magic)) }
