@@ -18,6 +18,9 @@ import (
 type Port uint32
 
 const (
+	// Ready is dialed by the guest on vsock once it listens, and refused: from then on a port without a listener is one, not a guest that is still on
+	// its way. It carries nothing.
+	Ready Port = 1023
 	// Control is dialed by the host: SSH (RFC 4253), the agent is the server. Only the host can open it, so it asks for no key.
 	Control Port = 1024
 	// Egress is dialed by the guest, once for each TCP connection: a PROXY protocol v2 header that names the connection's

@@ -17,6 +17,8 @@ type Options struct {
 	// Kernel and Initrd are paths. Empty means those of the folder that the environment's CAPSID_TEST_IMAGE names, or
 	// else of the newest image of the person who runs the test.
 	Kernel, Initrd string
+	// OneAtATime keeps machines from running side by side, where the host cannot bear that.
+	OneAtATime bool
 }
 
 const (

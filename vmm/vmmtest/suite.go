@@ -39,12 +39,17 @@ func Run(t *testing.T, b vmm.Backend, o Options) {
 	t.Run("bad configurations", func(t *testing.T) { badConfigs(t, b, o) })
 	t.Run("machines", func(t *testing.T) {
 		// Two at a time: the machine that is shared, and the short-lived ones in turn.
+		parallel := func(t *testing.T) {
+			if !o.OneAtATime {
+				t.Parallel()
+			}
+		}
 		t.Run("shared", func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			shared(t, b, o)
 		})
 		t.Run("ends", func(t *testing.T) {
-			t.Parallel()
+			parallel(t)
 			t.Run("panic is a crash", func(t *testing.T) { crash(t, b, o, "panic", "sysrq triggered crash") })
 			t.Run("end of init is a crash", func(t *testing.T) { crash(t, b, o, "exit", "Attempted to kill init") })
 			t.Run("death of its process is a crash", func(t *testing.T) { killed(t, b, o) })
@@ -213,6 +218,9 @@ func diskInUse(t *testing.T, b vmm.Backend, o Options) {
 		m, err := b.Start(within(t, callTime), cfg)
 		if err == nil {
 			t.Cleanup(func() { m.Close() })
+			if o.OneAtATime {
+				err = m.Pause(within(t, callTime)) // its locks stay
+			}
 		}
 		return err
 	}

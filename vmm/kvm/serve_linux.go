@@ -1,0 +1,191 @@
+package kvm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"capsid/vmm/kvm/board"
+	"capsid/vmm/process"
+)
+
+// The inherited descriptors of a machine's process, in order from process.FirstFD on. The disks follow.
+const (
+	fileSocket = iota
+	fileKVM
+	fileKernel
+	fileInitrd
+	fileConsole
+	fileDisks
+)
+
+// Main is a machine's process: what Backend.Program runs with Backend.Args. It ends when the machine has ended or its owner is gone, and
+// returns the exit status.
+func Main() int {
+	if err := serve(); err != nil {
+		fmt.Fprintln(os.Stderr, "machine:", err)
+		return 1
+	}
+	return 0
+}
+
+// server is the machine's end of the socket.
+type server struct {
+	socket socket
+	board  *board.Board
+
+	mu      sync.Mutex
+	nextID  uint64
+	decides map[uint64]func(accept bool) // streams of the guest that wait for the owner
+	cancels map[uint64]func()            // dials that wait for the guest
+}
+
+func serve() error {
+	// What a guest may use against this process is less when nothing that it could run has more rights.
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no new privileges: %w", err)
+	}
+	// Nor does a core dump hold the guest's memory, or another process of the same user look into it.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("not dumpable: %w", err)
+	}
+	socket, err := newSocket(inherited(fileSocket))
+	if err != nil {
+		return fmt.Errorf("this command is for capsid itself: %w", err)
+	}
+	s := &server{socket: socket, decides: map[uint64]func(bool){}, cancels: map[uint64]func(){}}
+	m, _, err := socket.receive()
+	if err != nil {
+		return err
+	}
+	if m.Kind != start || m.Config == nil {
+		return fmt.Errorf("%w: %q instead of a configuration", errMessage, m.Kind)
+	}
+	s.mu.Lock() // a stream of the guest waits until the owner knows that it has started
+	s.board, err = board.New(s.config(*m.Config))
+	if err != nil {
+		s.mu.Unlock()
+		return socket.send(message{Kind: started, Error: err.Error()}, nil)
+	}
+	defer s.board.Close()
+	err = socket.send(message{Kind: started}, nil)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	gone := make(chan error, 1)
+	go func() { gone <- s.listen() }()
+	select {
+	case err := <-gone:
+		return err
+	case <-s.board.Done():
+		end, err := s.board.Ended()
+		m := message{Kind: ended, End: string(end)}
+		if err != nil {
+			m.Error = err.Error()
+		}
+		return socket.send(m, nil)
+	}
+}
+
+func inherited(i int) *os.File {
+	fd := process.FirstFD + i
+	unix.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), fmt.Sprintf("inherited file %d", i))
+}
+
+func (s *server) config(c config) board.Config {
+	console := inherited(fileConsole)
+	cfg := board.Config{
+		KVM: inherited(fileKVM), Kernel: inherited(fileKernel), Initrd: inherited(fileInitrd),
+		Cmdline: c.Cmdline, CPUs: c.CPUs, Memory: c.Memory, Console: console,
+		Stream: s.stream,
+		Fault:  func(err error) { s.tell(message{Kind: fault, Error: err.Error()}, nil) },
+	}
+	for i, readOnly := range c.ReadOnly {
+		cfg.Disks = append(cfg.Disks, board.Disk{File: inherited(fileDisks + i), ReadOnly: readOnly})
+	}
+	return cfg
+}
+
+// tell sends what the owner does not answer for. If it is gone, listen ends this process.
+func (s *server) tell(m message, f *os.File) { _ = s.socket.send(m, f) }
+
+// stream tells the owner of a stream that the guest opens.
+func (s *server) stream(port uint32, far *os.File, decide func(accept bool)) {
+	s.mu.Lock()
+	s.nextID++
+	id := s.nextID
+	s.decides[id] = decide
+	s.mu.Unlock()
+	s.tell(message{Kind: stream, ID: id, Port: port}, far)
+	far.Close()
+}
+
+// listen does what the owner says until it is gone.
+func (s *server) listen() error {
+	for {
+		m, f, err := s.socket.receive()
+		if err != nil {
+			if errors.Is(err, errMessage) {
+				return err
+			}
+			return nil
+		}
+		if f != nil {
+			f.Close()
+		}
+		switch m.Kind {
+		case dial:
+			s.dial(m)
+		case cancel:
+			s.mu.Lock()
+			stop := s.cancels[m.ID]
+			delete(s.cancels, m.ID)
+			s.mu.Unlock()
+			if stop != nil {
+				stop()
+			}
+		case answer:
+			s.mu.Lock()
+			decide := s.decides[m.ID]
+			delete(s.decides, m.ID)
+			s.mu.Unlock()
+			if decide != nil {
+				decide(m.OK)
+			}
+		case pause, resume:
+			// It may take a while, and more may come meanwhile.
+			go func() {
+				if m.Kind == pause {
+					s.board.Pause()
+				} else {
+					s.board.Resume()
+				}
+				s.tell(message{Kind: done, ID: m.ID}, nil)
+			}()
+		default:
+			return fmt.Errorf("%w: %q", errMessage, m.Kind)
+		}
+	}
+}
+
+func (s *server) dial(m message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// The lock is held until the way to cancel is known; the answer comes on another goroutine.
+	s.cancels[m.ID] = s.board.Dial(m.Port, func(far *os.File, err error) {
+		s.mu.Lock()
+		delete(s.cancels, m.ID)
+		s.mu.Unlock()
+		if err != nil {
+			s.tell(message{Kind: dialed, ID: m.ID, Error: err.Error()}, nil)
+			return
+		}
+		s.tell(message{Kind: dialed, ID: m.ID}, far)
+		far.Close()
+	})
+}

@@ -1,0 +1,128 @@
+package kvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"capsid/vmm"
+	"capsid/vmm/console"
+	"capsid/vmm/process"
+)
+
+// Start makes a machine. It returns when its processors run.
+func (b Backend) Start(ctx context.Context, cfg vmm.Config) (vmm.Machine, error) {
+	cfg, err := cfg.Check()
+	if err != nil {
+		return nil, err
+	}
+	device, err := os.OpenFile(devicePath, os.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		p := explainOpen(err)
+		return nil, fmt.Errorf("%w: %s (%s)", vmm.ErrStart, p.Reason, p.Fix)
+	}
+	defer device.Close()
+	m, err := b.launch(ctx, device, cfg)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, fmt.Errorf("%w: %w", vmm.ErrStart, err)
+	}
+	m.info.Backend, m.info.Detail = b.Name(), detail()
+	return m, nil
+}
+
+// launch opens all that the machine gets and starts its process. What was made is undone when a later step fails.
+func (b Backend) launch(ctx context.Context, device *os.File, cfg vmm.Config) (_ *machine, err error) {
+	var undo []func()
+	defer func() {
+		for i := len(undo) - 1; err != nil && i >= 0; i-- {
+			undo[i]()
+		}
+	}()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() { ours.conn.Close() })
+	log, err := console.Open(cfg.Dir)
+	if err != nil {
+		theirs.Close()
+		return nil, err
+	}
+	undo = append(undo, log.Close)
+	text, writer, err := os.Pipe()
+	if err != nil {
+		theirs.Close()
+		return nil, err
+	}
+	undo = append(undo, func() { text.Close() })
+
+	files := []*os.File{fileSocket: theirs, fileKVM: device, fileConsole: writer}
+	defer func() { // the process has its own by then
+		for i, f := range files {
+			if f != nil && i != fileKVM {
+				f.Close()
+			}
+		}
+	}()
+	c := config{Cmdline: cfg.Cmdline, CPUs: cfg.CPUs, Memory: cfg.Memory &^ int64(os.Getpagesize()-1)}
+	if files[fileKernel], err = os.Open(cfg.Kernel); err != nil {
+		return nil, err
+	}
+	if files[fileInitrd], err = os.Open(cfg.Initrd); err != nil {
+		return nil, err
+	}
+	for _, d := range cfg.Disks {
+		f, err := openDisk(d)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+		c.ReadOnly = append(c.ReadOnly, d.ReadOnly)
+	}
+	program, args := b.command()
+	proc, err := process.Start(program, args, files)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, proc.Kill)
+	m := newMachine(proc, ours, log, text)
+	m.info = vmm.Info{PID: proc.PID(), Started: time.Now()}
+	if err := m.begin(ctx, c); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func openDisk(d vmm.Disk) (*os.File, error) {
+	mode := os.O_RDWR
+	if d.ReadOnly {
+		mode = os.O_RDONLY
+	}
+	f, err := os.OpenFile(d.Path, mode, 0)
+	if err != nil {
+		return nil, err
+	}
+	// The lock is of the open file, which the machine's process shares: it ends with that. Readers keep writers out, and the other way round.
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	if d.ReadOnly {
+		lock.Type = unix.F_RDLCK
+	}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+			return nil, fmt.Errorf("disk %s is locked: another machine uses it", d.Path)
+		}
+		return nil, fmt.Errorf("disk %s: lock: %w", d.Path, err)
+	}
+	return f, nil
+}
