@@ -13,7 +13,7 @@ import (
 // Config says what a machine is made of.
 type Config struct {
 	Name    string // for messages and process titles
-	Kernel  string // path of the kernel, a bzImage
+	Kernel  string // path of the kernel: on x86-64 a vmlinux (ELF with a PVH note) or a bzImage, on arm64 an Image
 	Initrd  string // path of the initramfs
 	Cmdline string // kernel parameters beyond the backend's own
 	CPUs    int    // 1–16; 0 means 2

@@ -95,7 +95,7 @@ func debianArch() string { return runtime.GOARCH } // amd64 and arm64 have the s
 type parts interface {
 	// plan reads what the root would be made from.
 	plan() (*plan, error)
-	// makeRoot leaves kernelFile, modulesFile and rootFile in dir, and returns the kernel's release.
+	// makeRoot leaves packedFile, modulesFile and rootFile in dir, and returns the kernel's release.
 	makeRoot(ctx context.Context, p *plan, dir string, o BuildOptions) (kernel string, err error)
 }
 
@@ -147,7 +147,8 @@ func (b *builder) build(ctx context.Context) (*Image, error) {
 	return img, nil
 }
 
-// reusable finds the newest whole image with the same root, and says whether it has the same agent too.
+// reusable finds the newest whole image with the same root, and says whether it is just what is wanted: with the same agent, and, unlike those of
+// older builds, an unpacked kernel.
 func (b *builder) reusable(ctx context.Context, want Inputs) (old *Image, whole bool) {
 	if b.Refresh {
 		return nil, false
@@ -160,7 +161,7 @@ func (b *builder) reusable(ctx context.Context, want Inputs) (old *Image, whole 
 		if img.Manifest.Inputs.Root != want.Root || img.Verify(ctx, nil) != nil {
 			continue
 		}
-		if img.Manifest.Inputs == want {
+		if _, unpacked := img.Manifest.Files[kernelFile]; unpacked && img.Manifest.Inputs == want {
 			return img, true
 		}
 		if old == nil {
@@ -182,7 +183,10 @@ func (b *builder) assemble(ctx context.Context, p *plan, inputs Inputs, agent *a
 	}
 	if old != nil {
 		m.Kernel = old.Manifest.Kernel
-		for _, name := range []string{kernelFile, modulesFile, rootFile} {
+		for _, name := range []string{packedFile, kernelFile, modulesFile, rootFile} {
+			if _, ok := old.Manifest.Files[name]; !ok {
+				continue
+			}
 			if err := linkOrCopy(filepath.Join(old.Dir, name), filepath.Join(dir, name)); err != nil {
 				return nil, err
 			}
@@ -192,6 +196,11 @@ func (b *builder) assemble(ctx context.Context, p *plan, inputs Inputs, agent *a
 		var err error
 		if m.Kernel, err = b.parts.makeRoot(ctx, p, dir, b.BuildOptions); err != nil {
 			return nil, err
+		}
+	}
+	if _, ok := m.Files[kernelFile]; !ok {
+		if err := makeKernel(dir); err != nil {
+			return nil, fmt.Errorf("unpack kernel: %w", err)
 		}
 	}
 	b.Progress(Step{Name: stepInitrd, Total: 1})
@@ -212,7 +221,7 @@ func (b *builder) assemble(ctx context.Context, p *plan, inputs Inputs, agent *a
 func (b *builder) digests(ctx context.Context, dir string, m *Manifest) error {
 	var done, total int64
 	var todo []string
-	for _, name := range []string{kernelFile, modulesFile, initrdFile, rootFile} {
+	for _, name := range []string{packedFile, kernelFile, modulesFile, initrdFile, rootFile} {
 		if _, ok := m.Files[name]; ok {
 			continue
 		}

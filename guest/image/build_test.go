@@ -26,7 +26,7 @@ func (f *fakeParts) plan() (*plan, error) {
 
 func (f *fakeParts) makeRoot(ctx context.Context, _ *plan, dir string, _ BuildOptions) (string, error) {
 	f.made++
-	if err := os.WriteFile(filepath.Join(dir, kernelFile), []byte("kernel"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, packedFile), bzImage(packZstd, elfKernel()), 0o644); err != nil {
 		return "", err
 	}
 	if f.before != nil {
@@ -89,7 +89,7 @@ func TestBuild(t *testing.T) {
 	if m := first.Manifest; m.Kernel != "6.12.1" || m.Release != "debian trixie" || m.Versions["claude"] != "1.2.3" || m.Arch != "amd64" {
 		t.Errorf("manifest: %+v", m)
 	}
-	if got := names(t, first.Dir); got != "initrd.img manifest.json modules.cpio root.erofs vmlinuz" {
+	if got := names(t, first.Dir); got != "initrd.img manifest.json modules.cpio root.erofs vmlinux vmlinuz" {
 		t.Errorf("files: %s", got)
 	}
 	if again, err := b.build(t.Context()); err != nil || again.Digest != first.Digest || parts.made != 1 {

@@ -5,6 +5,7 @@
 //
 //	manifest.json  what the image is made of, with the SHA-256 of every other file
 //	vmlinuz        the distribution's kernel, as its package ships it
+//	vmlinux        the same unpacked, as machines are entered: an ELF file, or on arm64 an Image
 //	initrd.img     modules.cpio and the agent's archive, one after the other
 //	modules.cpio   the part of the initramfs that comes with the kernel
 //	root.erofs     the root file system, EROFS, everything owned by root
@@ -29,7 +30,8 @@ import (
 
 // The files of an image.
 const (
-	kernelFile   = "vmlinuz"
+	packedFile   = "vmlinuz"
+	kernelFile   = "vmlinux"
 	initrdFile   = "initrd.img"
 	modulesFile  = "modules.cpio"
 	rootFile     = "root.erofs"
@@ -54,8 +56,14 @@ type Image struct {
 	Manifest Manifest
 }
 
-// Kernel, Initrd and Root are the paths of the files that a machine needs.
-func (i *Image) Kernel() string { return filepath.Join(i.Dir, kernelFile) }
+// Kernel, Initrd and Root are the paths of the files that a machine needs. Images of older builds have the kernel only as its package ships it.
+func (i *Image) Kernel() string {
+	if _, ok := i.Manifest.Files[kernelFile]; !ok {
+		return filepath.Join(i.Dir, packedFile)
+	}
+	return filepath.Join(i.Dir, kernelFile)
+}
+
 func (i *Image) Initrd() string { return filepath.Join(i.Dir, initrdFile) }
 func (i *Image) Root() string   { return filepath.Join(i.Dir, rootFile) }
 

@@ -61,7 +61,7 @@ func readManifest(name string) (*Manifest, error) {
 			return nil, corrupt(manifestFile, fmt.Sprintf("a bad entry for %q", name))
 		}
 	}
-	for _, name := range []string{kernelFile, initrdFile, modulesFile, rootFile} {
+	for _, name := range []string{packedFile, initrdFile, modulesFile, rootFile} {
 		if _, ok := m.Files[name]; !ok {
 			return nil, corrupt(manifestFile, "no entry for "+name)
 		}

@@ -64,8 +64,8 @@ func (i *Image) modulesOf(ctx context.Context, base string, wanted []wantedModul
 		return nil, err
 	}
 	// A release may have been built twice; modules go with the very kernel that they came with.
-	kernel, err := hashFile(ctx, filepath.Join(work, "kernel/boot/vmlinuz-"+i.Manifest.Kernel), func(int64) {})
-	if errors.Is(err, os.ErrNotExist) || err == nil && kernel != i.Manifest.Files[kernelFile] {
+	kernel, err := hashFile(ctx, filepath.Join(work, "kernel/boot/vmlinuz-"+i.Manifest.Kernel), nil)
+	if errors.Is(err, os.ErrNotExist) || err == nil && kernel != i.Manifest.Files[packedFile] {
 		return nil, ErrNoModules
 	}
 	if err != nil {

@@ -102,10 +102,10 @@ func takeKernel(from, dir string) (release string, err error) {
 		return "", fmt.Errorf("kernel: its package has %d kernels, not one", len(found))
 	}
 	release = strings.TrimPrefix(filepath.Base(found[0]), "vmlinuz-")
-	if err := os.Rename(found[0], filepath.Join(dir, kernelFile)); err != nil {
+	if err := os.Rename(found[0], filepath.Join(dir, packedFile)); err != nil {
 		return "", fmt.Errorf("kernel: %w", err)
 	}
-	if err := os.Chmod(filepath.Join(dir, kernelFile), 0o644); err != nil { // Ubuntu's is readable by root alone
+	if err := os.Chmod(filepath.Join(dir, packedFile), 0o644); err != nil { // Ubuntu's is readable by root alone
 		return "", fmt.Errorf("kernel: %w", err)
 	}
 	tree, err := openModules(filepath.Join(from, "lib", "modules", release))

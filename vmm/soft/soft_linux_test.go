@@ -3,6 +3,7 @@ package soft
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -120,8 +121,13 @@ func TestStartFails(t *testing.T) {
 func emptyFiles(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
+	// Two setup sectors of a bzImage (Documentation/arch/x86/boot.rst) and zeros.
+	kernel := make([]byte, 8192)
+	kernel[0x1f1] = 2
+	copy(kernel[0x202:], "HdrS\x0c\x02")                   // and the version of the protocol
+	binary.LittleEndian.PutUint32(kernel[0x22c:], 1<<31-1) // initrd_addr_max
 	for _, name := range []string{"kernel", "initrd"} {
-		if err := os.WriteFile(filepath.Join(dir, name), bzImage(func(b []byte) []byte { return b }, make([]byte, 4096)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), kernel, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -44,15 +44,12 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config) (_ *machin
 	h := &handout{}
 	defer h.close() // QEMU has its own copies by then
 	var fd descriptors
-	kernel, err := openKernel(cfg.Kernel, cfg.Dir)
+	kernel, err := openBootFile(cfg.Kernel, cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
 	fd.kernel = h.add(kernel)
-	initrd, err := os.Open(cfg.Initrd)
-	if err == nil {
-		initrd, err = readable(initrd, cfg.Dir)
-	}
+	initrd, err := openBootFile(cfg.Initrd, cfg.Dir)
 	if err != nil {
 		return nil, err
 	}

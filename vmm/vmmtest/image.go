@@ -23,7 +23,7 @@ type Options struct {
 
 const (
 	imageVariable = "CAPSID_TEST_IMAGE"
-	kernelFile    = "vmlinuz"
+	kernelFile    = "vmlinux"
 	initrdFile    = "initrd.img"
 )
 
@@ -53,10 +53,14 @@ func findImage() (string, error) {
 	if data == "" {
 		data = filepath.Join(os.Getenv("HOME"), ".local", "share")
 	}
-	kernels, _ := filepath.Glob(filepath.Join(data, "capsid", "images", "*", kernelFile))
+	// Images share their kernel, not their initramfs, and those of older builds have no kernel of this name.
+	initrds, _ := filepath.Glob(filepath.Join(data, "capsid", "images", "*", initrdFile))
 	var newest string
 	var when time.Time
-	for _, path := range kernels {
+	for _, path := range initrds {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(path), kernelFile)); err != nil {
+			continue
+		}
 		if info, err := os.Stat(path); err == nil && info.ModTime().After(when) {
 			newest, when = filepath.Dir(path), info.ModTime()
 		}
