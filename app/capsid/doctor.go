@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,10 +13,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"capsid/app/backend"
 	"capsid/app/session"
-	"capsid/assets"
 	"capsid/guest/image"
-	"capsid/proxy/policy"
 )
 
 // check is one thing that doctor looked at.
@@ -78,49 +76,36 @@ func diagnose(ctx context.Context) []check {
 	return list
 }
 
-// checkBackends says which backend was chosen, and why not another.
+// checkBackends says of each backend whether it can run machines here and why, and which one new sessions get.
 func checkBackends(ctx context.Context) []check {
+	found := backend.Look(ctx, backend.All())
+	chosen, err := backend.ChooseOf(found, wantedBackend())
 	var list []check
-	chosen := ""
-	for _, b := range backends() {
-		p := b.Probe(ctx)
-		k := check{Name: "backend " + b.Name(), OK: p.Usable, Detail: p.Reason, Fix: p.Fix}
-		if p.Detail != "" {
-			k.Detail += " (" + p.Detail + ")"
+	for _, f := range found {
+		// Any of them would do; where none does, each says what is missing.
+		k := check{Name: "backend " + f.Name(), OK: f.Usable, Required: err != nil, Detail: f.Reason, Fix: f.Fix}
+		if f.Detail != "" {
+			k.Detail += " (" + f.Detail + ")"
 		}
-		if p.Usable && chosen == "" {
-			chosen = b.Name()
+		if err == nil && chosen.Name() == f.Name() {
 			k.Detail = "chosen: " + k.Detail
 		}
 		list = append(list, k)
 	}
-	if chosen == "" {
-		for i := range list {
-			list[i].Required = true // any of them would do; all are shown
-		}
-	}
-	return append(list, checkKVM())
+	return list
 }
 
-// checkKVM explains why machines are not accelerated. /dev/kvm alone proves nothing: with the module kvm_pvm no stock kernel boots.
-func checkKVM() check {
-	k := check{Name: "hardware virtualization"}
-	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		k.Detail = "there is no /dev/kvm; machines are emulated"
-	case err != nil:
-		k.Detail = "/dev/kvm cannot be opened: " + err.Error()
-		k.Fix = "sudo usermod -aG kvm $USER, then log in again"
-	default:
-		f.Close()
-		if _, err := os.Stat("/sys/module/kvm_pvm"); err == nil {
-			k.Detail = "/dev/kvm is kvm_pvm, under which no stock kernel boots; machines are emulated"
-		} else {
-			k.OK, k.Detail = true, "/dev/kvm can be opened; no backend of this version uses it"
-		}
+// wantedBackend is what the policy files ask for. A fault in them is told by a check of its own.
+func wantedBackend() string {
+	p, err := session.DefaultPaths()
+	if err != nil {
+		return ""
 	}
-	return k
+	d, err := session.Defaults(p)
+	if err != nil {
+		return ""
+	}
+	return d.Backend
 }
 
 func checkProgram(name, pkg string, required bool, what string) check {
@@ -188,9 +173,7 @@ func checkPolicy() check {
 	k := check{Name: "policy files", Required: true, Fix: "correct the file; capsid policy check looks again"}
 	p, err := session.DefaultPaths()
 	if err == nil {
-		paths := session.PolicyPaths(p, session.Session{}, assets.Agent{})
-		paths.SessionDecisions = ""
-		_, err = policy.Load(paths)
+		_, err = session.Defaults(p)
 	}
 	if err != nil {
 		k.Detail = err.Error()
@@ -214,7 +197,7 @@ func checkLandlock() check {
 }
 
 func checkSeccomp() check {
-	k := check{Name: "seccomp", Detail: "this kernel has none; QEMU and the share's process have one wall less"}
+	k := check{Name: "seccomp", Detail: "this kernel has none; the machine's and the share's process have one wall less"}
 	data, err := os.ReadFile("/proc/sys/kernel/seccomp/actions_avail")
 	if err == nil && strings.Contains(string(data), "kill_process") {
 		k.OK, k.Detail = true, "filters are there"

@@ -1,7 +1,7 @@
 // Command capsid gives every AI coding agent a machine of its own.
 //
 // It is the command line of Capsid, and the program that the parts of a session run as: "capsid supervise" is the process of a session and
-// "capsid share-serve" serves its workspace. It exits with 0 on success, 2 when it was called wrongly, the status of the program for attach,
+// "capsid share-serve" serves its workspace; "capsid vmm-serve" is its machine, on KVM. It exits with 0 on success, 2 when it was called wrongly, the status of the program for attach,
 // run and ssh, and 1 otherwise, with one line on standard error that says what to do next.
 package main
 
@@ -15,12 +15,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"capsid/app/session"
+	"capsid/vmm/kvm"
 )
 
 func main() { os.Exit(Main(os.Args[1:])) }
 
+// vmmServe is the command by which the kvm backend makes of this program the process of a machine. It is not for people.
+const vmmServe = "vmm-serve"
+
 // Main runs the command line and returns the exit status.
 func Main(args []string) int {
+	if len(args) == 1 && args[0] == vmmServe {
+		return kvm.Main() // at once: a machine waits for nothing, and hears of its end from its socket alone
+	}
 	t := newTerm(os.Stdin, os.Stdout, os.Stderr)
 	root := newRoot(t)
 	root.SetArgs(args)

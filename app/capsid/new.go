@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"capsid/app/backend"
 	"capsid/app/session"
 	"capsid/assets"
 	"capsid/guest/image"
@@ -50,15 +52,18 @@ On a terminal it attaches at once; ctrl-] detaches, and the session goes on.`,
 		},
 	}
 	f := cmd.Flags()
+	names := backend.Names(backend.All())
 	f.StringVar(&o.Name, "name", "", "name of the session (default: the agent's, with a number)")
 	f.BoolVar(&readOnly, "read-only", false, "the agent may read the folder but not write to it")
 	f.IntVar(&o.CPUs, "cpus", 0, "number of processors (default: [session] of the policy files, else 2)")
 	f.StringVar(&memory, "memory", "", `size of the memory, as in "4GiB" (default: [session] of the policy files, else 2GiB)`)
 	f.StringVar(&o.Policy, "policy", "", "a policy file for this session alone, beside user.toml")
-	f.StringVar(&o.Backend, "backend", "", "what runs the machine (default: the best of this computer)")
+	f.StringVar(&o.Backend, "backend", "", "what runs the machine: "+strings.Join(names, ", ")+" (default: [session] of the policy files, else the best that works here)")
 	f.BoolVar(&ask, "no-autonomous", false, "let the agent ask before it acts; by default the machine is the sandbox")
 	f.BoolVarP(&detach, "detach", "d", false, "print the session's ID and do not attach")
 	f.BoolVarP(&yes, "yes", "y", false, "answer yes to what would be asked")
+	// A flag that is there takes a completion.
+	_ = cmd.RegisterFlagCompletionFunc("backend", cobra.FixedCompletions(names, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,6 +40,9 @@ func (c *cli) psCmd() *cobra.Command {
 			if err := c.table([]string{"ID", "NAME", "AGENT", "STATE", "BACKEND", "UPTIME", "WORKSPACE"}, rows); err != nil {
 				return err
 			}
+			for _, line := range backings(list) {
+				c.note("%s", plain(line))
+			}
 			for _, st := range list {
 				if st.Error != "" {
 					c.note("%s: %s", st.Name, oneLine(st.Error))
@@ -49,6 +53,17 @@ func (c *cli) psCmd() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// backings says what runs the machines that are up, and why: each answer once.
+func backings(list []session.Status) []string {
+	var lines []string
+	for _, st := range list {
+		if up := st.State == session.Running || st.State == session.Paused; up && st.Backing != "" && !slices.Contains(lines, st.Backing) {
+			lines = append(lines, st.Backing)
+		}
+	}
+	return lines
 }
 
 func stateText(st session.Status) string {

@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"capsid/app/backend"
 	"capsid/app/session"
 	"capsid/guest/image"
 )
@@ -68,6 +69,9 @@ func runScripts(t *testing.T, glob string) {
 			case "image":
 				_, err := realImage()
 				return err == nil, nil
+			case "kvm", "soft":
+				_, err := backend.Choose(context.Background(), backend.All(), cond)
+				return err == nil, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
@@ -80,8 +84,8 @@ func needMachine(t *testing.T) {
 	var why string
 	if _, err := realImage(); err != nil {
 		why = err.Error()
-	} else if p := backends()[0].Probe(context.Background()); !p.Usable {
-		why = p.Reason
+	} else if _, err := backend.Choose(context.Background(), backend.All(), ""); err != nil {
+		why = err.Error()
 	} else if testing.Short() {
 		t.Skip("short")
 	}

@@ -8,15 +8,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"capsid/app/backend"
 	"capsid/app/session"
 	"capsid/app/supervisor"
 	"capsid/guest/share"
-	"capsid/vmm"
-	"capsid/vmm/soft"
 )
-
-// backends are those that this program has, the best first.
-func backends() []vmm.Backend { return []vmm.Backend{soft.Backend{}} }
 
 func (c *cli) superviseCmd() *cobra.Command {
 	return &cobra.Command{
@@ -35,7 +31,7 @@ func (c *cli) superviseCmd() *cobra.Command {
 				return err
 			}
 			return supervisor.Run(cmd.Context(), supervisor.Config{
-				Paths: p, ID: args[0], Lock: lock, Ready: ready, Executable: self, Backends: backends(),
+				Paths: p, ID: args[0], Lock: lock, Ready: ready, Executable: self, Backends: backend.All(),
 				Log: slog.New(slog.NewTextHandler(c.errFile, nil)),
 			})
 		},

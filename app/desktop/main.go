@@ -15,12 +15,11 @@ import (
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/app"
 
+	"capsid/app/backend"
 	"capsid/app/session"
 	"capsid/app/ui"
 	"capsid/app/ui/remember"
 	"capsid/assets"
-	"capsid/vmm"
-	"capsid/vmm/soft"
 )
 
 const (
@@ -70,7 +69,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	local := &ui.Local{Store: store, Backends: []vmm.Backend{soft.Backend{}}}
+	local := &ui.Local{Store: store, Candidates: backend.All()}
 	if *verbose {
 		local.BuildLog = os.Stderr
 	}

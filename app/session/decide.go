@@ -35,3 +35,14 @@ func Decide(p Paths, sess Session, d DecisionRequest) error {
 	}
 	return policy.Decide(file, decision)
 }
+
+// Defaults are what the policy files say of new sessions.
+func Defaults(p Paths) (policy.SessionDefaults, error) {
+	paths := PolicyPaths(p, Session{}, assets.Agent{})
+	paths.SessionDecisions = "" // there is no session
+	loaded, err := policy.Load(paths)
+	if err != nil {
+		return policy.SessionDefaults{}, err
+	}
+	return loaded.Session(), nil
+}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,9 +10,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"capsid/app/backend"
 	"capsid/assets"
 	"capsid/guest/image"
 	"capsid/proxy/policy"
+	"capsid/vmm"
 )
 
 // The size of a session where nothing says otherwise: enough for each of the agents at work, and small enough to have several.
@@ -26,7 +29,7 @@ const (
 )
 
 // resolve checks the options and fills in the defaults, so that nothing is made for a session that cannot start.
-func (s *Store) resolve(o StartOptions) (Session, string, error) {
+func (s *Store) resolve(ctx context.Context, o StartOptions) (Session, string, error) {
 	sess := Session{
 		Name: o.Name, Agent: o.Agent, Access: o.Access, CPUs: o.CPUs, Memory: o.Memory, Backend: o.Backend,
 		Image: o.Image, Autonomous: !o.Supervised,
@@ -49,6 +52,9 @@ func (s *Store) resolve(o StartOptions) (Session, string, error) {
 		return sess, "", err
 	}
 	if err := size(&sess, p.Session()); err != nil {
+		return sess, "", err
+	}
+	if err := backed(ctx, &sess, p.Session()); err != nil {
 		return sess, "", err
 	}
 	if err := s.room(); err != nil {
@@ -156,6 +162,29 @@ func size(sess *Session, d policy.SessionDefaults) error {
 		return &Error{Message: fmt.Sprintf("a memory of %d MiB", sess.Memory>>20), Hint: `choose at least "256MiB"`}
 	}
 	return nil
+}
+
+// backed looks at the backend that was asked for. Where none was, the supervisor chooses: that cannot go wrong by a slip of a person.
+func backed(ctx context.Context, sess *Session, d policy.SessionDefaults) error {
+	if sess.Backend == "" {
+		sess.Backend = d.Backend
+	}
+	if sess.Backend == "" || sess.Backend == backend.Auto {
+		sess.Backend = ""
+		return nil
+	}
+	_, err := ChooseBackend(ctx, backend.All(), sess.Backend)
+	return err
+}
+
+// ChooseBackend is backend.Choose with an error that has its next step.
+func ChooseBackend(ctx context.Context, list []vmm.Backend, name string) (backend.Choice, error) {
+	choice, err := backend.Choose(ctx, list, name)
+	var e *backend.Error
+	if errors.As(err, &e) {
+		return choice, &Error{Message: e.Message, Hint: e.Fix}
+	}
+	return choice, err
 }
 
 // room checks that the disk of the session's folder has some left.

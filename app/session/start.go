@@ -27,7 +27,7 @@ type StartOptions struct {
 	CPUs       int    // 0: [session] of the policy files, else 2
 	Memory     int64  // bytes; 0: [session] of the policy files, else 2 GiB
 	Policy     string // a policy file for this session alone
-	Backend    string // empty: the best that this host has
+	Backend    string // a name, or "auto" for the best that works here; empty: [session] of the policy files, else auto
 	Image      string // digest; empty: the newest
 	Supervised bool   // the agent asks before it acts; by default it does not, since the machine is the sandbox
 	// AcceptWide lets the workspace be the whole file system or a home folder, which Start refuses with ErrWide otherwise. Such a workspace
@@ -47,7 +47,7 @@ const (
 // the session does not come up, or ctx ends before it does, all of it is taken away again; the Status that comes with the error
 // then still says how far it got. The session does not depend on the process that started it.
 func (s *Store) Start(ctx context.Context, opts StartOptions, onStatus func(Status)) (Status, error) {
-	sess, exe, err := s.resolve(opts)
+	sess, exe, err := s.resolve(ctx, opts)
 	if err != nil {
 		return Status{}, err
 	}

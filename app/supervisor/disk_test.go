@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"capsid/app/session"
-	"capsid/vmm"
 )
 
 func TestDiskIsSparse(t *testing.T) {
@@ -63,42 +62,5 @@ func TestInterruptedDisk(t *testing.T) {
 	}
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("half a disk is left: %v", err)
-	}
-}
-
-// probed is a backend that cannot start anything.
-type probed struct {
-	vmm.Backend
-	name  string
-	probe vmm.Probe
-}
-
-func (p probed) Name() string                    { return p.name }
-func (p probed) Probe(context.Context) vmm.Probe { return p.probe }
-
-func TestChooseBackend(t *testing.T) {
-	no := probed{name: "kvm", probe: vmm.Probe{Reason: "no /dev/kvm", Fix: "modprobe kvm"}}
-	yes := probed{name: "soft", probe: vmm.Probe{Usable: true, Reason: "QEMU is there"}}
-	for _, c := range []struct {
-		list       []vmm.Backend
-		name, want string
-		err, hint  string
-	}{
-		{[]vmm.Backend{no, yes}, "", "soft", "", ""},
-		{[]vmm.Backend{no, yes}, "soft", "soft", "", ""},
-		{[]vmm.Backend{no, yes}, "kvm", "", "no /dev/kvm", "modprobe kvm"},
-		{[]vmm.Backend{no}, "", "", "no /dev/kvm", "modprobe kvm"},
-		{[]vmm.Backend{no, yes}, "xen", "", "xen", "kvm, soft"},
-	} {
-		b, why, err := chooseBackend(t.Context(), c.list, c.name)
-		if c.err == "" {
-			if err != nil || b.Name() != c.want || why == "" {
-				t.Errorf("%q: %v, %q, %v", c.name, b, why, err)
-			}
-			continue
-		}
-		if err == nil || !strings.Contains(err.Error(), c.err) || !strings.Contains(session.Hint(err), c.hint) {
-			t.Errorf("%q: %v (%s)", c.name, err, session.Hint(err))
-		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"capsid/app/session"
@@ -22,6 +21,12 @@ import (
 
 // start brings everything up. On failure the caller unwinds what is up by then.
 func (s *Supervisor) start(ctx context.Context) error {
+	// First: what cannot run needs no disk.
+	chosen, err := session.ChooseBackend(ctx, s.cfg.Backends, s.sess.Backend)
+	if err != nil {
+		return err
+	}
+	s.state.change(func(st *session.Status) { st.Backend = chosen.Name() })
 	img, err := s.checkImage(ctx)
 	if err != nil {
 		return err
@@ -36,13 +41,9 @@ func (s *Supervisor) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	backend, why, err := chooseBackend(ctx, s.cfg.Backends, s.sess.Backend)
-	if err != nil {
-		return err
-	}
 	detail, end := s.state.step("start machine")
-	detail(backend.Name())
-	s.machine, err = backend.Start(ctx, vmm.Config{
+	detail(chosen.Name())
+	s.machine, err = chosen.Start(ctx, vmm.Config{
 		Name: s.sess.Name, Kernel: img.Kernel(), Initrd: img.Initrd(), CPUs: s.sess.CPUs, Memory: s.sess.Memory, Dir: s.folder,
 		Disks: []vmm.Disk{{Path: img.Root(), ReadOnly: true}, {Path: disk}},
 	})
@@ -52,8 +53,7 @@ func (s *Supervisor) start(ctx context.Context) error {
 	s.down.add(func() { s.machine.Close() })
 	end()
 	s.state.change(func(st *session.Status) {
-		st.Backend = backend.Name()
-		st.Backing = backend.Name() + ": " + s.machine.Info().Detail + " (" + why + ")"
+		st.Backing = fmt.Sprintf("%s: %s (%s)", chosen.Name(), s.machine.Info().Detail, chosen.Why)
 	})
 	authority, err := ca.Open(s.cfg.Paths.CA())
 	if err != nil {
@@ -124,30 +124,6 @@ func (s *Supervisor) checkImage(ctx context.Context) (*image.Image, error) {
 	detail(img.Digest[:12])
 	end()
 	return img, nil
-}
-
-// chooseBackend returns the named backend, or the first that works here, and one line that says why.
-func chooseBackend(ctx context.Context, backends []vmm.Backend, name string) (vmm.Backend, string, error) {
-	var last vmm.Probe
-	var known []string
-	for _, b := range backends {
-		known = append(known, b.Name())
-		if name != "" && b.Name() != name {
-			continue
-		}
-		last = b.Probe(ctx)
-		if last.Usable {
-			return b, last.Reason, nil
-		}
-	}
-	if last.Reason == "" {
-		return nil, "", &session.Error{Message: fmt.Sprintf("there is no backend %q", name), Hint: "choose one of " + strings.Join(known, ", ")}
-	}
-	e := &session.Error{Message: "no machine can run here: " + last.Reason, Hint: "capsid doctor says what is missing"}
-	if last.Fix != "" {
-		e.Hint = last.Fix
-	}
-	return nil, "", e
 }
 
 // serveGuest takes the streams that the guest opens: its only ways out.

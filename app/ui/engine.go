@@ -26,8 +26,8 @@ type Engine interface {
 	Image() (string, error)
 	// BuildImage makes one; cancelling ctx leaves nothing half-made.
 	BuildImage(ctx context.Context, progress func(Progress)) error
-	// Backend says in one line what will run machines here and why.
-	Backend() string
+	// Backends says what can run machines here.
+	Backends() Backends
 }
 
 // ErrNoImage: no image has been built yet.
@@ -57,6 +57,18 @@ type Agent struct {
 	Name  string // as in StartOptions.Agent
 	Title string // "Claude"
 	Icon  []byte // SVG; may be empty
+}
+
+// Backends are what can run machines on this computer.
+type Backends struct {
+	Line   string // what will run the next machine and why, or what is missing
+	Usable []Backend
+}
+
+// Backend is one that works here.
+type Backend struct {
+	Name   string // as in StartOptions.Backend
+	Detail string // "QEMU 9.1.0, TCG"
 }
 
 // Progress is how far the building of an image is.

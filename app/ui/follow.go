@@ -35,9 +35,14 @@ func (w *Window) load() {
 		}
 	})
 	w.checkImage()
-	backend := w.engine.Backend()
+	w.lookAtBackends()
+}
+
+// lookAtBackends asks what can run machines here.
+func (w *Window) lookAtBackends() {
+	found := w.engine.Backends()
 	w.do(func() {
-		w.backend = backend
+		w.backends = found
 		w.showBacking()
 	})
 }
@@ -226,7 +231,7 @@ func (w *Window) showSessions() {
 
 // showBacking says in the status bar what runs the machine in front, or what will run the next one.
 func (w *Window) showBacking() {
-	text := w.backend
+	text := w.backends.Line
 	if s := w.current(); s != nil && s.st.Backing != "" {
 		text = s.st.Name + " · " + s.st.Backing
 	}

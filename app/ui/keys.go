@@ -183,7 +183,7 @@ func (w *Window) showAbout() {
 		version = "development version"
 	}
 	var d *dialogBox
-	text := paragraph("A machine of its own for every coding agent, and a proxy that shows and steers all that leaves it.\n\n" + version + ", " + runtime.GOOS + "/" + runtime.GOARCH + "\n" + w.backend)
+	text := paragraph("A machine of its own for every coding agent, and a proxy that shows and steers all that leaves it.\n\n" + version + ", " + runtime.GOOS + "/" + runtime.GOARCH + "\n" + w.backends.Line)
 	d = w.dialog("Capsid", w.cfg.Icon, 420, text, w.button("Close", loud, func() { d.cancel() }))
 	d.accept = d.cancel
 }

@@ -3,11 +3,11 @@ package ui
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
 
+	"capsid/app/backend"
 	"capsid/app/session"
 	"capsid/assets"
 	"capsid/guest/image"
@@ -17,9 +17,9 @@ import (
 
 // Local is the Engine of this computer: its store of sessions, its images, its backends.
 type Local struct {
-	Store    *session.Store
-	Backends []vmm.Backend // the best first
-	BuildLog io.Writer     // what the tools say that build an image; nil: nowhere
+	Store      *session.Store
+	Candidates []vmm.Backend // what may run machines, the best first
+	BuildLog   io.Writer     // what the tools say that build an image; nil: nowhere
 }
 
 var _ Engine = (*Local)(nil)
@@ -125,20 +125,26 @@ func (l *Local) BuildImage(ctx context.Context, progress func(Progress)) error {
 	return err
 }
 
-// Backend is of Engine.
-func (l *Local) Backend() string {
-	why := "no backend"
-	for _, b := range l.Backends {
-		p := b.Probe(context.Background())
-		if p.Usable {
-			return fmt.Sprintf("New machines: %s, %s", b.Name(), p.Reason)
-		}
-		why = p.Reason
-		if p.Fix != "" {
-			why += "; fix: " + p.Fix
+// Backends is of Engine.
+func (l *Local) Backends() Backends {
+	found := backend.Look(context.Background(), l.Candidates)
+	var out Backends
+	for _, f := range found {
+		if f.Usable {
+			out.Usable = append(out.Usable, Backend{Name: f.Name(), Detail: f.Detail})
 		}
 	}
-	return "Machines cannot start here: " + why
+	// A fault in a policy file is told by the start, which it prevents.
+	d, _ := session.Defaults(l.Store.Paths())
+	choice, err := backend.ChooseOf(found, d.Backend)
+	var e *backend.Error
+	switch {
+	case errors.As(err, &e):
+		out.Line = sentence(e.Message) + "; fix: " + e.Fix
+	case err == nil:
+		out.Line = "New machines: " + choice.Name() + ", " + choice.Why
+	}
+	return out
 }
 
 func sentence(s string) string {

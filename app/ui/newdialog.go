@@ -29,7 +29,8 @@ type newDialog struct {
 	where   *widget.Label
 	only    *widget.Check
 	asks    *widget.Check
-	listing string // the folder whose subfolders are wanted
+	backend *widget.Select // nil where there is nothing to choose
+	listing string         // the folder whose subfolders are wanted
 }
 
 // lineEntry is a line of input in which Return accepts and Escape cancels.
@@ -79,6 +80,12 @@ func (w *Window) newSessionIn(a Agent, folder string) {
 	lists := container.New(fixed{height: 190}, container.NewGridWithColumns(2, left, right))
 	form := container.New(layout.NewFormLayout(), container.New(bar{0, 0, 6, 0}, newText("Folder", colDim, textBody)), n.path,
 		container.New(bar{0, 0, 6, 0}, newText("Name", colDim, textBody)), n.name)
+	if found := w.backends.Usable; len(found) > 1 {
+		n.backend = backendSelect(found)
+		form.Add(container.New(bar{0, 0, 6, 0}, newText("Machine", colDim, textBody)))
+		form.Add(n.backend)
+		w.probe.add("entry", n.backend, func() string { return "machine" })
+	}
 	options := container.New(bar{left: -6}, container.New(layout.NewCustomPaddedVBoxLayout(0), n.only))
 	checks := options.Objects[0].(*fyne.Container)
 	if a.Name != "shell" {
@@ -94,8 +101,28 @@ func (w *Window) newSessionIn(a Agent, folder string) {
 	w.spawn(func() {
 		recent := w.memory.Folders()
 		w.do(func() { n.showRecent(recent, folder) })
+		w.lookAtBackends() // for the next time: what was missing may have come
 	})
 	w.win.Canvas().Focus(n.path)
+}
+
+// backendSelect lets a person choose what runs the machine. The first item leaves it to Capsid.
+func backendSelect(found []Backend) *widget.Select {
+	s := widget.NewSelect([]string{"Chosen by Capsid"}, nil)
+	for _, b := range found {
+		s.Options = append(s.Options, b.Name+" ("+b.Detail+")")
+	}
+	s.SetSelectedIndex(0)
+	return s
+}
+
+// chosenBackend is the name of the backend that was chosen, empty for none.
+func (n *newDialog) chosenBackend() string {
+	if n.backend == nil || n.backend.SelectedIndex() < 1 {
+		return ""
+	}
+	name, _, _ := strings.Cut(n.backend.Selected, " ")
+	return name
 }
 
 // showRecent lists the recent folders and begins with the one used last.
@@ -219,7 +246,7 @@ func (n *newDialog) start() {
 	if len(dir) > 1 {
 		dir = strings.TrimSuffix(dir, "/")
 	}
-	opts := session.StartOptions{Agent: n.agent.Name, Name: strings.TrimSpace(n.name.Text), Workspace: dir, Supervised: n.asks.Checked}
+	opts := session.StartOptions{Agent: n.agent.Name, Name: strings.TrimSpace(n.name.Text), Workspace: dir, Supervised: n.asks.Checked, Backend: n.chosenBackend()}
 	if n.only.Checked {
 		opts.Access = session.ReadOnly
 	}

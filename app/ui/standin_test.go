@@ -27,7 +27,8 @@ type standIn struct {
 	started     []session.StartOptions
 	removed     []string
 	hold        chan struct{} // a start waits for it, if it is not nil
-	refuseEarly bool          // startErr comes before there is a session
+	usable      []Backend
+	refuseEarly bool // startErr comes before there is a session
 }
 
 func newStandIn() *standIn {
@@ -122,7 +123,7 @@ func (f *standIn) Start(ctx context.Context, o session.StartOptions, on func(ses
 		}
 	}
 	st.State, st.Started = session.Running, time.Now()
-	st.Backing = "soft: QEMU in software emulation, since this host has no /dev/kvm"
+	st.Backing = "soft: QEMU 9.1.0, TCG (QEMU emulates the processor; not kvm: /dev/kvm is absent)"
 	st.Defences = []string{"no network card", "QEMU sandbox (seccomp)", "share process confined by Landlock"}
 	st.Steps = append([]session.Step(nil), st.Steps...)
 	f.put(st)
@@ -185,8 +186,10 @@ func (f *standIn) BuildImage(ctx context.Context, progress func(Progress)) error
 	return nil
 }
 
-func (f *standIn) Backend() string {
-	return "New machines: soft (QEMU in software emulation), since this host has no /dev/kvm"
+func (f *standIn) Backends() Backends {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return Backends{Line: "New machines: soft, QEMU emulates the processor; not kvm: /dev/kvm is absent", Usable: f.usable}
 }
 
 type standInClient struct {

@@ -62,7 +62,7 @@ type Window struct {
 	active   *pane
 	focused  bool
 	noImage  bool
-	backend  string
+	backends Backends
 	noticeAt time.Time
 	rangAt   time.Time
 	fontSize float32

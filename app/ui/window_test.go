@@ -15,6 +15,7 @@ import (
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/driver/desktop"
+	"fyne.io/fyne/v2/widget"
 
 	"capsid/app/session"
 	"capsid/app/ui/traffic"
@@ -47,6 +48,52 @@ func TestNewSessionShowsItsStepsThenItsTerminal(t *testing.T) {
 	}
 	if got := b.w.memory.State().Recent; len(got) != 1 || got[0] != dir {
 		t.Errorf("recent folders %v", got)
+	}
+}
+
+// What runs the machine can be chosen where there is a choice, and is left alone otherwise.
+func TestBackendIsChosen(t *testing.T) {
+	f := newStandIn()
+	b := newBench(t, f)
+	machine := func() *widget.Select {
+		for i := len(b.w.probe.items) - 1; i >= 0; i-- {
+			if s, ok := b.w.probe.items[i].obj.(*widget.Select); ok {
+				return s
+			}
+		}
+		return nil
+	}
+	open := func() {
+		t.Helper()
+		b.tap("button", "New Shell")
+		b.until("the dialog is there", func() bool { return b.shows("text", "New Shell") })
+	}
+	f.mu.Lock()
+	f.usable = []Backend{{"kvm", "kvm-amd, Linux 6.12"}, {"soft", "QEMU 9.1.0, TCG"}}
+	f.mu.Unlock()
+	open()
+	if machine() != nil {
+		t.Error("a choice of one")
+	}
+	// The dialog has looked anew.
+	b.until("the window knows of both", func() bool { return len(b.w.backends.Usable) == 2 })
+	b.tap("button", "Cancel")
+	open()
+	if s := machine(); s == nil || !b.shows("entry", "machine") || s.SelectedIndex() != 0 {
+		t.Fatalf("no choice: %s", b.shown())
+	}
+	b.tap("button", "Start")
+	b.until("it has started", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return len(f.started) == 1 })
+	b.until("it runs", func() bool { return b.w.current() != nil && b.w.current().st.State == session.Running })
+	if got := b.w.status.backing; !strings.Contains(got, "soft: QEMU 9.1.0") || !strings.Contains(got, "not kvm: /dev/kvm is absent") {
+		t.Errorf("status line: %q", got)
+	}
+	open()
+	machine().SetSelectedIndex(2)
+	b.tap("button", "Start")
+	b.until("another has started", func() bool { f.mu.Lock(); defer f.mu.Unlock(); return len(f.started) == 2 })
+	if f.started[0].Backend != "" || f.started[1].Backend != "soft" {
+		t.Errorf("started on %q and %q", f.started[0].Backend, f.started[1].Backend)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -50,9 +51,10 @@ type document struct {
 		Upstream map[string]upstreamText `toml:"upstream"`
 	} `toml:"network"`
 	Session struct {
-		Lock   bool    `toml:"lock"`
-		CPUs   *int    `toml:"cpus"`
-		Memory *string `toml:"memory"`
+		Lock    bool    `toml:"lock"`
+		CPUs    *int    `toml:"cpus"`
+		Memory  *string `toml:"memory"`
+		Backend *string `toml:"backend"`
 	} `toml:"session"`
 }
 
@@ -112,11 +114,15 @@ type Upstream struct {
 	RootCAs *x509.CertPool // read from CAFile
 }
 
-// SessionDefaults are the sizes of a new session; zero where no file says.
+// SessionDefaults are the sizes of a new session and what runs it; zero where no file says.
 type SessionDefaults struct {
-	CPUs   int
-	Memory int64 // bytes
+	CPUs    int
+	Memory  int64  // bytes
+	Backend string // one of backends
 }
+
+// backends are what may run a machine: "auto" is the best that works.
+var backends = []string{"auto", "kvm", "soft"}
 
 // readLayer reads a file; a missing one gives an empty layer.
 func readLayer(path string, corp bool) (*layer, error) {
@@ -226,6 +232,12 @@ func parseLayer(path string, data []byte, corp bool) (*layer, error) {
 			return nil, c.fail(c.at["session.memory"], err.Error(), `write it as "4GiB"`)
 		}
 		l.session.Memory = n
+	}
+	if b := doc.Session.Backend; b != nil {
+		if !slices.Contains(backends, *b) {
+			return nil, c.fail(c.at["session.backend"], fmt.Sprintf("backend = %q", *b), `use "auto", "kvm" or "soft"`)
+		}
+		l.session.Backend = *b
 	}
 	return l, nil
 }

@@ -247,7 +247,7 @@ func (p *Policy) Upstream(host string, port int) (Upstream, bool) {
 	return Upstream{}, false
 }
 
-// Session returns the sizes that new sessions get, key by key from the first file that has one.
+// Session returns the defaults of new sessions, key by key from the first file that has one.
 func (p *Policy) Session() SessionDefaults {
 	var out SessionDefaults
 	for _, l := range []*layer{p.user, p.session, p.corp} {
@@ -256,6 +256,9 @@ func (p *Policy) Session() SessionDefaults {
 		}
 		if n := l.session.Memory; n != 0 {
 			out.Memory = n
+		}
+		if b := l.session.Backend; b != "" {
+			out.Backend = b
 		}
 	}
 	return out

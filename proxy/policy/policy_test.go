@@ -160,6 +160,8 @@ func TestFaultsHaveAPlace(t *testing.T) {
 		{"upstream with a missing ca", "", "[network.upstream.\"a.example\"]\naddress = \"127.0.0.1:1\"\nca = \"/nonexistent.pem\"\n", "no such file"},
 		{"cpus", "", "[session]\ncpus = 99\n", "user.toml:2:1: cpus = 99 (a machine has 1 to 16)"},
 		{"memory", "", "[session]\nmemory = \"lots\"\n", "user.toml:2:1: size"},
+		{"backend", "", "[session]\nbackend = \"xen\"\n", `user.toml:2:1: backend = "xen" (use "auto", "kvm" or "soft")`},
+		{"backend of an organisation", "[session]\n\nbackend = \"\"\n", "", `corp.toml:3:1: backend = ""`},
 		{"lock by a person", "", "[network]\nlock = true\n", "lock belongs in corp.toml alone"},
 		{"locked", "[network]\nlock = true\n", "[session]\ncpus = 2\n[network]\nallow = [\"a.example\"]\n", "user.toml:3:2: [network] is locked by"},
 	} {
@@ -190,6 +192,18 @@ func TestNoClickOpensPrivateAddresses(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "127.0.0.1:8080", "[::1]:80", "169.254.169.254", "10.0.0.1", "localhost", "x.localhost", "8.8.8.0/24", "*", "fd00:ec2::254", "::ffff:10.0.0.1"} {
 		if err := (Decision{Host: host, Action: "allow", Scope: ScopeAlways}).Validate(); err == nil {
 			t.Errorf("%s could be opened by a click", host)
+		}
+	}
+}
+
+// The defaults of sessions come key by key from the strongest file that has them.
+func TestBackend(t *testing.T) {
+	const kvm, soft, auto, none = "[session]\nbackend = \"kvm\"\n", "[session]\nbackend = \"soft\"\n", "[session]\nbackend = \"auto\"\n", ""
+	for _, c := range []struct{ corp, session, user, want string }{
+		{none, none, none, ""}, {none, none, kvm, "kvm"}, {none, soft, kvm, "soft"}, {soft, kvm, kvm, "soft"}, {auto, none, kvm, "auto"},
+	} {
+		if got := load(t, files(t, c.corp, c.session, c.user)).Session().Backend; got != c.want {
+			t.Errorf("%+v: %q", c, got)
 		}
 	}
 }
