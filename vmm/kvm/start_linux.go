@@ -67,13 +67,15 @@ func (b Backend) launch(ctx context.Context, device *os.File, cfg vmm.Config) (_
 	undo = append(undo, func() { text.Close() })
 
 	files := []*os.File{fileSocket: theirs, fileKVM: device, fileConsole: writer}
-	defer func() { // the process has its own by then
+	closeFiles := func() {
 		for i, f := range files {
 			if f != nil && i != fileKVM {
 				f.Close()
 			}
 		}
-	}()
+		files = nil
+	}
+	defer closeFiles()
 	c := config{Cmdline: cfg.Cmdline, CPUs: cfg.CPUs, Memory: cfg.Memory &^ int64(os.Getpagesize()-1)}
 	if files[fileKernel], err = os.Open(cfg.Kernel); err != nil {
 		return nil, err
@@ -94,6 +96,7 @@ func (b Backend) launch(ctx context.Context, device *os.File, cfg vmm.Config) (_
 	if err != nil {
 		return nil, err
 	}
+	closeFiles() // the process has its own; the ends of what it holds come only when it is the last to hold them
 	undo = append(undo, proc.Kill)
 	m := newMachine(proc, ours, log, text)
 	m.info = vmm.Info{PID: proc.PID(), Started: time.Now()}

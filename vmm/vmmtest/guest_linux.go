@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -188,6 +189,10 @@ func call(m *link.Mux, r request) (answer, error) {
 		return disk(r.Disk)
 	case "read":
 		return readDisk(r.Disk, r.Count)
+	case "discard":
+		return answer{}, discardDisk(r.Disk)
+	case "use memory":
+		return answer{}, useMemory(r.Count)
 	case "write":
 		return answer{}, writeDisk(r.Disk, r.Text)
 	case "panic":
@@ -277,4 +282,35 @@ func writeDisk(name, text string) error {
 	}
 	_, err = f.WriteString(text)
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// discardDisk gives the whole disk back to the host.
+func discardDisk(name string) error {
+	f, err := os.OpenFile(filepath.Join("/dev", name), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	// The kernel reads offset and length during the call only.
+	span := [2]uint64{0, uint64(size)}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKDISCARD, uintptr(unsafe.Pointer(&span))); errno != 0 {
+		return fmt.Errorf("BLKDISCARD: %w", errno)
+	}
+	return nil
+}
+
+// useMemory touches n bytes and lets go of them.
+func useMemory(n int) error {
+	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return err
+	}
+	for i := 0; i < n; i += os.Getpagesize() {
+		b[i] = 1
+	}
+	return unix.Munmap(b)
 }

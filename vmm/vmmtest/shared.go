@@ -6,8 +6,10 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,6 +37,8 @@ func shared(t *testing.T, b vmm.Backend, o Options) {
 		{"dial is refused", refused},
 		{"listen", listen},
 		{"disks", disks},
+		{"discard", discard},
+		{"memory comes back", memoryComesBack},
 		{"half-close by the host", halfClose},
 		{"close", closeReaches},
 		{"many streams", manyStreams},
@@ -155,6 +159,57 @@ func disks(t *testing.T, m *machine) {
 	if err != nil || !bytes.HasPrefix(b, []byte("written by the guest")) || len(b) != diskSize {
 		t.Errorf("after FLUSH the host's file of %d bytes begins %.20q, %v", len(b), b, err)
 	}
+}
+
+// discard: what the guest deletes is a hole in the host's file again.
+func discard(t *testing.T, m *machine) {
+	path := m.cfg.Disks[1].Path
+	m.ask(t, request{Op: "write", Disk: "vdb", Text: strings.Repeat("x", 1<<20)})
+	before := blocks(t, path)
+	m.ask(t, request{Op: "discard", Disk: "vdb"})
+	if after := blocks(t, path); before < 1<<20/512 || after > before/8 {
+		t.Errorf("the disk's file takes %d blocks, and %d after it was discarded", before, after)
+	}
+	if a := m.ask(t, request{Op: "read", Disk: "vdb", Count: 3}); a.Text != "\x00\x00\x00" {
+		t.Errorf("a discarded disk reads %q", a.Text)
+	}
+}
+
+func blocks(t *testing.T, path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Sys().(*syscall.Stat_t).Blocks
+}
+
+// memoryComesBack: the host has the pages again that the guest does not use any more.
+func memoryComesBack(t *testing.T, m *machine) {
+	const used = 160 << 20
+	before := resident(t, m.Info().PID)
+	m.ask(t, request{Op: "use memory", Count: used})
+	if peak := resident(t, m.Info().PID); peak < before+used/2 {
+		t.Fatalf("%d MiB used by the guest took %d MiB of the host's memory", used>>20, (peak-before)>>20)
+	}
+	for deadline := time.Now().Add(callTime); resident(t, m.Info().PID) > before+used/4; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("a minute after the guest let go of %d MiB the machine has %d MiB, and %d before", used>>20, resident(t, m.Info().PID)>>20, before>>20)
+		}
+	}
+}
+
+// resident is how many bytes of the host's memory a process has (proc_pid_statm(5)).
+func resident(t *testing.T, pid int) int64 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	fields := strings.Fields(string(b))
+	if err != nil || len(fields) < 2 {
+		t.Fatalf("%q, %v", b, err)
+	}
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
 }
 
 func halfClose(t *testing.T, m *machine) {

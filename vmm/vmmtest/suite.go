@@ -52,6 +52,7 @@ func Run(t *testing.T, b vmm.Backend, o Options) {
 			parallel(t)
 			t.Run("panic is a crash", func(t *testing.T) { crash(t, b, o, "panic", "sysrq triggered crash") })
 			t.Run("end of init is a crash", func(t *testing.T) { crash(t, b, o, "exit", "Attempted to kill init") })
+			t.Run("reboot is a crash", func(t *testing.T) { crash(t, b, o, "reboot", "reboot") })
 			t.Run("death of its process is a crash", func(t *testing.T) { killed(t, b, o) })
 			t.Run("disk in use", func(t *testing.T) { diskInUse(t, b, o) })
 			t.Run("close during boot", func(t *testing.T) { closeDuringBoot(t, b, o) })

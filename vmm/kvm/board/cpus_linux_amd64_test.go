@@ -46,7 +46,7 @@ const tinyCode = 0x1000
 
 func newTiny(t testing.TB, sys *ioctl.System, code ...[]byte) *tiny {
 	t.Helper()
-	vm, err := createVM(sys)
+	vm, err := createVM(sys, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
