@@ -12,7 +12,7 @@ case $purpose in
 run | lint) ;;
 test | bench)
 	# A screen, hands and eyes for the desktop's tests; terminals and clients for the command line's.
-	packages="$packages xvfb xauth xdotool openbox imagemagick fonts-dejavu-core x11-utils tmux sudo curl python3 procps acpica-tools"
+	packages="$packages xvfb xauth xdotool openbox imagemagick fonts-dejavu-core x11-utils tmux sudo curl python3 procps acpica-tools device-tree-compiler"
 	;;
 *)
 	echo "usage: deps.sh run|test|lint|bench" >&2
