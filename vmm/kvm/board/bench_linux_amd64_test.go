@@ -4,8 +4,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"capsid/vmm/kvm/ioctl"
 )
 
 // BenchmarkExit is a round trip: out of the guest, to this program and back.
@@ -13,17 +11,6 @@ func BenchmarkExit(b *testing.B) {
 	g := newTiny(b, openKVM(b), chatty)
 	for b.Loop() {
 		step(b, g.cpus[0])
-	}
-}
-
-// BenchmarkPause stops and starts a processor that is halted and one that works.
-func BenchmarkPause(b *testing.B) {
-	g := newTiny(b, openKVM(b), halted, spinning)
-	p := startProcessors(g.cpus, func(*ioctl.VCPU) {}, func(err error) { b.Error(err) })
-	defer p.stop()
-	for b.Loop() {
-		p.pause()
-		p.resume()
 	}
 }
 

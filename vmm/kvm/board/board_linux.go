@@ -60,8 +60,8 @@ type Board struct {
 	vcpus  []*ioctl.VCPU
 	bus    bus
 	irqs   []int // eventfds
-	serial serial
 	vsock  *virtio.Vsock
+	platform
 
 	pausing sync.Mutex // one pause or resume at a time
 	once    sync.Once
@@ -72,7 +72,7 @@ type Board struct {
 
 // New makes a machine and lets it run. What was made is undone when a later step fails.
 func New(cfg Config) (_ *Board, err error) {
-	b := &Board{done: make(chan struct{}), serial: serial{out: cfg.Console}}
+	b := &Board{done: make(chan struct{}), platform: platform{serial: serial{out: cfg.Console}}}
 	defer func() {
 		if err != nil {
 			b.free()
@@ -83,20 +83,20 @@ func New(cfg Config) (_ *Board, err error) {
 		return nil, err
 	}
 	defer sys.Close()
-	if b.vm, err = createVM(sys); err != nil {
+	if b.vm, err = createVM(sys, cfg.Memory); err != nil {
 		return nil, err
 	}
 	if err := b.addMemory(cfg.Memory); err != nil {
 		return nil, err
 	}
 	for i := range cfg.CPUs {
-		c, err := b.vm.CreateVCPU(i)
+		c, err := createProcessor(b.vm, i)
 		if err != nil {
 			return nil, fmt.Errorf("processor %d: %w", i, err)
 		}
 		b.vcpus = append(b.vcpus, c)
 	}
-	if err := b.finishInterrupts(cfg.CPUs); err != nil {
+	if err := b.addInterrupts(); err != nil {
 		return nil, err
 	}
 	if err := b.addDevices(cfg); err != nil {
@@ -134,7 +134,7 @@ func (b *Board) addMemory(size int64) error {
 // addDevices fills the slots. The order of the disks is that of their names in the guest.
 func (b *Board) addDevices(cfg Config) error {
 	b.vsock = virtio.NewVsock(virtio.VsockConfig{CID: GuestCID, Request: cfg.Stream})
-	b.bus.base = slotBase
+	b.bus.base, b.bus.windows = slotBase, b.platform.windows()
 	devices := []virtio.Device{
 		virtio.NewConsole(cfg.Console), b.vsock, virtio.NewEntropy(nil), virtio.NewBalloon(virtio.Shared.Discard, virtio.Shared.Zeroes()),
 	}
@@ -191,8 +191,6 @@ func (b *Board) exit(c *ioctl.VCPU) {
 	case ioctl.ExitMMIO:
 		m := c.MMIO()
 		b.bus.access(m.Addr, m.Data, m.Write)
-	case ioctl.ExitIO:
-		b.port(c.IO())
 	case ioctl.ExitSystemEvent:
 		switch c.SystemEvent() {
 		case ioctl.EventShutdown:
@@ -203,11 +201,10 @@ func (b *Board) exit(c *ioctl.VCPU) {
 			b.finish(Crash, errors.New("the guest reported a crash"))
 		}
 	case ioctl.ExitIntr:
-	case ioctl.ExitShutdown:
-		// A kernel without a better way reboots so.
-		b.finish(Reboot, nil)
 	default:
-		b.finish(Crash, fmt.Errorf("processor %d: %s", c.ID(), c.Explain()))
+		if !b.platformExit(c) {
+			b.finish(Crash, fmt.Errorf("processor %d: %s", c.ID(), c.Explain()))
+		}
 	}
 }
 
@@ -264,6 +261,7 @@ func (b *Board) free() {
 	for _, c := range b.vcpus {
 		c.Close()
 	}
+	b.platform.close()
 	if b.vm != nil {
 		b.vm.Close()
 	}

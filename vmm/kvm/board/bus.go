@@ -13,33 +13,47 @@ const (
 
 // bus finds the device of an address.
 type bus struct {
-	base  uint64
-	slots []*virtio.MMIO
+	base    uint64
+	slots   []*virtio.MMIO
+	windows []window // what is no slot
 }
 
-func (b *bus) find(addr uint64) (*virtio.MMIO, uint64) {
-	if addr < b.base {
-		return nil, 0
+// window is where registers lie.
+type window struct {
+	base, size uint64
+	registers
+}
+
+// registers serve accesses at offsets.
+type registers interface {
+	Read(off uint64, p []byte)
+	Write(off uint64, p []byte)
+}
+
+func (b *bus) find(addr uint64) (registers, uint64) {
+	if i, off := (addr-b.base)/slotSize, (addr-b.base)%slotSize; addr >= b.base && i < uint64(len(b.slots)) && off < slotWindow {
+		return b.slots[i], off
 	}
-	i, off := (addr-b.base)/slotSize, (addr-b.base)%slotSize
-	if i >= uint64(len(b.slots)) || off >= slotWindow {
-		return nil, 0
+	for _, w := range b.windows {
+		if addr >= w.base && addr-w.base < w.size {
+			return w.registers, addr - w.base
+		}
 	}
-	return b.slots[i], off
+	return nil, 0
 }
 
 // access serves a guest's access to memory that is none. Where nothing is, reads give ones and writes are lost, as on a bus without a taker.
 func (b *bus) access(addr uint64, p []byte, write bool) {
-	slot, off := b.find(addr)
+	device, off := b.find(addr)
 	switch {
-	case slot == nil && !write:
+	case device == nil && !write:
 		for i := range p {
 			p[i] = 0xff
 		}
-	case slot == nil:
+	case device == nil:
 	case write:
-		slot.Write(off, p)
+		device.Write(off, p)
 	default:
-		slot.Read(off, p)
+		device.Read(off, p)
 	}
 }

@@ -188,7 +188,7 @@ func TestKicksAreNotLost(t *testing.T) {
 	defer p.stop()
 	done := make(chan bool)
 	go func() {
-		for range 5000 {
+		for range 500 {
 			p.pause()
 			n := exits.Load()
 			p.resume()

@@ -3,7 +3,6 @@ package board
 import (
 	"crypto/rand"
 	"fmt"
-	"strings"
 
 	"capsid/vmm/kvm/acpi"
 	"capsid/vmm/kvm/boot"
@@ -25,20 +24,21 @@ const (
 	vmgenid = 0xf_f000
 )
 
-// cmdline is the kernel's parameters for this machine. What is left out of a start saves its time; what guards against faults of real
-// processors, or of a kernel against its own programs, is off: the wall is around the machine.
-var cmdline = []string{
+// parameters are the kernel's for this processor.
+var parameters = []string{
 	// Until the driver of hvc0 is there, the serial port says what is worth saying.
-	"console=hvc0", "earlyprintk=serial,ttyS0,115200", "8250.nr_uarts=0",
-	"quiet",
-	"panic=-1", "reboot=acpi",
-	"pci=off", "no_timer_check", "nowatchdog", "rcupdate.rcu_cpu_stall_suppress=1",
-	"mitigations=off", "init_on_alloc=0", "hardened_usercopy=off", "randomize_kstack_offset=off", "audit=0",
-	"cryptomgr.notests", "rcupdate.rcu_expedited=1",
-	"random.trust_cpu=on",
+	"earlyprintk=serial,ttyS0,115200", "8250.nr_uarts=0",
+	"reboot=acpi", "pci=off", "no_timer_check",
 }
 
-func createVM(sys *ioctl.System) (*ioctl.VM, error) {
+// platform is what only this kind of machine has.
+type platform struct{ serial serial }
+
+func (platform) windows() []window { return nil } // the serial port is at ports
+
+func (platform) close() {}
+
+func createVM(sys *ioctl.System, _ int64) (*ioctl.VM, error) {
 	vm, err := sys.CreateVM(0)
 	if err != nil {
 		return nil, err
@@ -68,8 +68,10 @@ func splitRAM(b []byte) []virtio.Region {
 
 func slotGSI(slot int) int { return firstGSI + slot }
 
-// finishInterrupts: the controllers came with the machine.
-func (b *Board) finishInterrupts(int) error { return nil }
+// addInterrupts: the controllers came with the machine.
+func (b *Board) addInterrupts() error { return nil }
+
+func createProcessor(vm *ioctl.VM, id int) (*ioctl.VCPU, error) { return vm.CreateVCPU(id) }
 
 // load puts tables and kernel into memory and the processors before their first instruction.
 func (b *Board) load(sys *ioctl.System, cfg Config) error {
@@ -89,7 +91,7 @@ func (b *Board) load(sys *ioctl.System, cfg Config) error {
 		ranges = append(ranges, boot.Range{Base: r.Base, Size: uint64(len(r.Bytes))})
 	}
 	state, err := boot.Load(b.memory, boot.Config{
-		Kernel: kernel, Initrd: initrd, Cmdline: strings.Join(append(cmdline[:len(cmdline):len(cmdline)], cfg.Cmdline), " "),
+		Kernel: kernel, Initrd: initrd, Cmdline: cmdline(cfg.Cmdline),
 		RAM: ranges, RSDP: acpi.DefaultBase,
 	})
 	if err != nil {
@@ -183,6 +185,20 @@ const (
 	i8042Command = 0x64
 	i8042Reset   = 0xfe
 )
+
+// platformExit serves the exits that only x86 has.
+func (b *Board) platformExit(c *ioctl.VCPU) bool {
+	switch c.ExitReason() {
+	case ioctl.ExitIO:
+		b.port(c.IO())
+	case ioctl.ExitShutdown:
+		// A kernel without a better way reboots so.
+		b.finish(Reboot, nil)
+	default:
+		return false
+	}
+	return true
+}
 
 // port serves a port of the processor's own address space.
 func (b *Board) port(io ioctl.IO) {
