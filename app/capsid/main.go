@@ -25,7 +25,7 @@ const vmmServe = "vmm-serve"
 
 // Main runs the command line and returns the exit status.
 func Main(args []string) int {
-	if len(args) == 1 && args[0] == vmmServe {
+	if len(args) > 0 && args[0] == vmmServe {
 		return kvm.Main() // at once: a machine waits for nothing, and hears of its end from its socket alone
 	}
 	t := newTerm(os.Stdin, os.Stdout, os.Stderr)

@@ -23,6 +23,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == vmmServe {
+		os.Exit(Main(os.Args[1:])) // the kvm backend runs this program by another name
+	}
 	testscript.Main(runner{m}, map[string]func(){"capsid": func() { os.Exit(Main(os.Args[1:])) }})
 }
 

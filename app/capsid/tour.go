@@ -86,6 +86,7 @@ func (c *cli) tour(ctx context.Context) error {
 			c.note("clean up: %v", rmErr)
 		}
 	}()
+	c.say("It runs on %s.", plain(st.Backing))
 	g, _, err := c.guest(ctx, st.ID)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -92,7 +93,8 @@ func (b Backend) launch(ctx context.Context, device *os.File, cfg vmm.Config) (_
 		c.ReadOnly = append(c.ReadOnly, d.ReadOnly)
 	}
 	program, args := b.command()
-	proc, err := process.Start(program, args, files)
+	// The name is for whoever lists processes.
+	proc, err := process.Start(program, append(slices.Clone(args), "capsid "+cfg.Name), files)
 	if err != nil {
 		return nil, err
 	}
