@@ -9,12 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reasons of an exit.
+// Reasons of an exit, of every architecture.
 const (
-	ExitIO            = 2
-	ExitHLT           = 5
 	ExitMMIO          = 6
-	ExitShutdown      = 8
 	ExitFailEntry     = 9
 	ExitIntr          = 10
 	ExitInternalError = 17
@@ -32,12 +29,6 @@ const (
 const (
 	runExitReason = 8
 	runUnion      = 32
-
-	ioDirection  = runUnion // 1 is out
-	ioSize       = runUnion + 1
-	ioPort       = runUnion + 2
-	ioCount      = runUnion + 4
-	ioDataOffset = runUnion + 8
 
 	mmioAddr    = runUnion
 	mmioData    = runUnion + 8
@@ -101,24 +92,6 @@ func (c *VCPU) Run() error {
 // ExitReason is why Run returned.
 func (c *VCPU) ExitReason() uint32 { return binary.NativeEndian.Uint32(c.run[runExitReason:]) }
 
-// IO describes an ExitIO: count accesses of size bytes, one after another in data, which is the guest's to read at the next Run if it is not out.
-type IO struct {
-	Out  bool
-	Port uint16
-	Size int
-	Data []byte
-}
-
-// IO is valid until the next Run.
-func (c *VCPU) IO() IO {
-	size, count := int(c.run[ioSize]), int(binary.NativeEndian.Uint32(c.run[ioCount:]))
-	off := int(binary.NativeEndian.Uint64(c.run[ioDataOffset:]))
-	return IO{
-		Out: c.run[ioDirection] == 1, Port: binary.NativeEndian.Uint16(c.run[ioPort:]), Size: size,
-		Data: c.run[off : off+size*count],
-	}
-}
-
 // MMIO describes an ExitMMIO; Data is the guest's to read at the next Run if it is no write.
 type MMIO struct {
 	Write bool
@@ -142,8 +115,6 @@ func (c *VCPU) SystemEvent() uint32 { return binary.NativeEndian.Uint32(c.run[ru
 func (c *VCPU) Explain() string {
 	reason, first := c.ExitReason(), binary.NativeEndian.Uint64(c.run[runUnion:])
 	switch reason {
-	case ExitShutdown:
-		return "triple fault"
 	case ExitFailEntry:
 		return fmt.Sprintf("the processor refused to enter the guest, reason %#x", first)
 	case ExitInternalError:

@@ -1,12 +1,53 @@
 package ioctl
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+// Capabilities of x86.
+const (
+	CapSetTSSAddr       = 4
+	CapTSCDeadlineTimer = 72
+)
+
+// Reasons of an exit of x86.
+const (
+	ExitIO       = 2
+	ExitHLT      = 5
+	ExitShutdown = 8 // a triple fault
+)
+
+// Offsets in struct kvm_run for an ExitIO.
+const (
+	ioDirection  = runUnion // 1 is out
+	ioSize       = runUnion + 1
+	ioPort       = runUnion + 2
+	ioCount      = runUnion + 4
+	ioDataOffset = runUnion + 8
+)
+
+// IO describes an ExitIO: count accesses of size bytes, one after another in data, which is the guest's to read at the next Run if it is not out.
+type IO struct {
+	Out  bool
+	Port uint16
+	Size int
+	Data []byte
+}
+
+// IO is valid until the next Run.
+func (c *VCPU) IO() IO {
+	size, count := int(c.run[ioSize]), int(binary.NativeEndian.Uint32(c.run[ioCount:]))
+	off := int(binary.NativeEndian.Uint64(c.run[ioDataOffset:]))
+	return IO{
+		Out: c.run[ioDirection] == 1, Port: binary.NativeEndian.Uint16(c.run[ioPort:]), Size: size,
+		Data: c.run[off : off+size*count],
+	}
+}
 
 // Regs is struct kvm_regs.
 type Regs struct {
