@@ -48,7 +48,7 @@ test:
 lab:
 	@sh packaging/deps.sh test
 	$(MAKE) image
-	CGO_ENABLED=0 $(GO) test $(TEST_FLAGS) -p 1 -exec $(CURDIR)/bin/capsid-lab $(LAB)
+	CGO_ENABLED=0 $(GO) test $(TEST_FLAGS) -p 1 -exec "'$(CURDIR)/bin/capsid-lab'" $(LAB)
 
 lint:
 	@sh packaging/deps.sh lint

@@ -16,8 +16,18 @@ import (
 	"capsid/guest/image"
 )
 
-// programs of CAPSID_BIN go into the lab.
-func programs() []string { return []string{"capsid", "capsid-agent"} }
+// programs are those of Capsid, and what it calls that the image has not: where they are there.
+func programs(env []string) []string {
+	var list []string
+	if bin, ok := variable(env, "CAPSID_BIN"); ok {
+		list = append(list, filepath.Join(bin, "capsid"), filepath.Join(bin, "capsid-agent"))
+	}
+	list = append(list, "/usr/sbin/mkfs.ext4")
+	return slices.DeleteFunc(list, func(path string) bool {
+		_, err := os.Stat(path)
+		return err != nil
+	})
+}
 
 // writeInitrd writes the outer initramfs: the modules' archive, then ours.
 func writeInitrd(to, modules string, s spec, o options) error {
@@ -55,18 +65,14 @@ func fill(a *archive, s spec, o options) error {
 	if err := a.json(specFile, s); err != nil {
 		return err
 	}
-	if err := a.folder(filesDir + s.Dir); err != nil {
+	dir, err := inside(s.Dir)
+	if err != nil {
 		return err
 	}
-	if bin, ok := variable(s.Env, "CAPSID_BIN"); ok {
-		for _, name := range programs() {
-			path := filepath.Join(bin, name)
-			if err := a.file(filesDir+path, path); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
-		}
+	if err := a.folder(dir); err != nil {
+		return err
 	}
-	for _, path := range o.with {
+	for _, path := range slices.Concat(programs(s.Env), o.with) {
 		path, err := filepath.Abs(path)
 		if err != nil {
 			return err
@@ -75,8 +81,9 @@ func fill(a *archive, s spec, o options) error {
 			return err
 		}
 	}
-	if info, err := os.Stat(s.Command[0]); err == nil && info.Mode().IsRegular() && strings.Contains(o.command[0], "/") && !o.shell {
-		if err := takeProgram(a, s.Command[0]); err != nil {
+	// A path may also be one that only the lab has.
+	if _, err := os.Stat(s.Command[0]); err == nil && filepath.IsAbs(s.Command[0]) && !o.shell {
+		if err := take(a, s.Command[0]); err != nil {
 			return err
 		}
 	}
@@ -95,13 +102,10 @@ func packageFiles(a *archive, dir string) error {
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		switch {
-		case e.Type().IsRegular():
-			err = a.file(filesDir+path, path)
-		case e.IsDir() && e.Name() == "testdata":
-			err = a.tree(filesDir+path, path)
+		if !e.Type().IsRegular() && e.Name() != "testdata" {
+			continue
 		}
-		if err != nil {
+		if err := takePlain(a, path); err != nil {
 			return err
 		}
 	}
@@ -136,7 +140,7 @@ func newSpec(o options, img *image.Image) (spec, error) {
 
 func environment(o options) ([]string, error) {
 	env := []string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "USER=root", "LANG=C.UTF-8",
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "HOME=/root", "USER=root", "LANG=C.UTF-8",
 		"XDG_DATA_HOME=" + dataHome, "XDG_STATE_HOME=/lab/state", "XDG_CACHE_HOME=/lab/cache", "XDG_CONFIG_HOME=/lab/config", "XDG_RUNTIME_DIR=/run/user/0",
 	}
 	if _, ok := os.LookupEnv("CAPSID_BIN"); !ok {

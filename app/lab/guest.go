@@ -20,6 +20,9 @@ import (
 // portTimeout is how long the host's end of the link may take.
 const portTimeout = time.Minute
 
+// initPrefix begins the lines of the lab's init on the console.
+const initPrefix = "capsid-lab: init:"
+
 // inLab says whether this process is the first of the lab's machine.
 func inLab() bool {
 	if os.Getpid() != 1 {
@@ -34,24 +37,24 @@ func inLab() bool {
 func guest() {
 	s, mux, err := boot()
 	if err != nil {
-		fmt.Println("capsid-lab: init:", err)
+		fmt.Println(initPrefix, err)
 		os.Exit(1)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), portTimeout)
 	defer cancel()
 	control, err := mux.Dial(ctx, controlPort)
 	if err != nil {
-		fmt.Println("capsid-lab: init:", err)
+		fmt.Println(initPrefix, err)
 		os.Exit(1)
 	}
 	to := json.NewEncoder(control)
 	if err := prepare(s); err != nil {
 		_ = to.Encode(message{Failed: err.Error()})
 	} else if err := s.run(ctx, mux, to, json.NewDecoder(control)); err != nil {
-		_ = to.Encode(message{Failed: err.Error()})
+		_ = to.Encode(message{Absent: err.Error()})
 	}
 	<-mux.Done()
-	fmt.Println("capsid-lab: init: the host has gone:", mux.Err())
+	fmt.Println(initPrefix, "the host has gone:", mux.Err())
 	os.Exit(1)
 }
 
@@ -92,7 +95,7 @@ func loadModules() error {
 			return err
 		}
 		if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
-			fmt.Printf("capsid-lab: init: module %s: %v\n", filepath.Base(path), err)
+			fmt.Println(initPrefix, "module", filepath.Base(path), err)
 		}
 		f.Close()
 	}

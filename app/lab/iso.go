@@ -36,8 +36,8 @@ type isoFile struct {
 
 func (f *isoFile) sectors() uint32 { return uint32((f.size + isoSector - 1) / isoSector) }
 
-// large says whether the file stays where it is. One that does not fill its last sector is copied: QEMU would miss the rest.
-func (f *isoFile) large() bool { return f.size >= largeFile && f.size%isoSector == 0 }
+// large says whether the file stays where it is. Where it does not fill its last sector, QEMU reads zeros.
+func (f *isoFile) large() bool { return f.size >= largeFile }
 
 // writeDisk makes a disk of the files in dir, as files in work; the path of the one that describes it is returned.
 func writeDisk(work, dir string) (string, error) {
@@ -174,10 +174,11 @@ func copyAt(head *os.File, f *isoFile) error {
 }
 
 // writeVMDK describes the disk (VMware's Virtual Disk Format 1.1, "The Text Descriptor"). Files are named by links beside it, since a name in it cannot be quoted.
+// There is no empty line: QEMU takes the line after one twice.
 func writeVMDK(work string, files []*isoFile, head uint32) (string, error) {
 	const perSector = isoSector / 512
 	var text strings.Builder
-	text.WriteString("# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"twoGbMaxExtentFlat\"\n\n")
+	text.WriteString("# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"twoGbMaxExtentFlat\"\n")
 	fmt.Fprintf(&text, "RW %d FLAT \"head.img\" 0\n", head*perSector)
 	var errs []error
 	for i, f := range files {
@@ -187,7 +188,7 @@ func writeVMDK(work string, files []*isoFile, head uint32) (string, error) {
 			fmt.Fprintf(&text, "RW %d FLAT \"%s\" 0\n", f.sectors()*perSector, name)
 		}
 	}
-	text.WriteString("\nddb.virtualHWVersion = \"4\"\nddb.adapterType = \"ide\"\n")
+	text.WriteString("ddb.virtualHWVersion = \"4\"\nddb.adapterType = \"ide\"\n")
 	path := filepath.Join(work, "image.vmdk")
 	return path, errors.Join(append(errs, os.WriteFile(path, []byte(text.String()), 0o600))...)
 }

@@ -12,30 +12,54 @@ import (
 	"strings"
 )
 
-// librariesDir holds the host's own loader and libraries, apart from those of the lab's root, which may be of another release.
-const librariesDir = "/lab/libraries"
+// The host's own loader and libraries are apart from those of the lab's root, which may be of another release. The loader is what a program sees as its
+// own file, and some, as QEMU, seek their data beside that: so it lies in a bin, and what would be beside leads to where it is.
+const (
+	hostDir      = "/lab/host"
+	librariesDir = hostDir + "/bin"
+)
 
-// take adds a file or folder of the host at its own path.
-func take(a *archive, path string) error {
+// inside is where in the archive a path of the host goes.
+func inside(path string) (string, error) {
+	first, _, _ := strings.Cut(path[1:], "/")
+	switch first {
+	case "bin", "sbin", "lib", "lib32", "lib64", "libx32":
+		path = "/usr" + path // a folder in this layer would hide the link of that name in the root
+	case "proc", "sys", "dev", "run":
+		return "", fmt.Errorf("%s cannot be taken along: the lab has a /%s of its own", path, first)
+	}
+	return filesDir + path, nil
+}
+
+// takePlain adds a file or folder of the host at its own path.
+func takePlain(a *archive, path string) error {
+	at, err := inside(path)
+	if err != nil {
+		return err
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
 	if info.IsDir() {
-		return a.tree(filesDir+path, path)
+		return a.tree(at, path)
 	}
-	return takeProgram(a, path)
+	return a.file(at, path)
 }
 
-// takeProgram adds a file, and with a program that is linked dynamically its loader and libraries. At the program's place there is then a script that
+// take adds a file or folder, and with a program that is linked dynamically its loader and libraries. At the program's place there is then a script that
 // calls it by that loader: so it finds libraries of its own release, and all else finds the lab's.
-func takeProgram(a *archive, path string) error {
+func take(a *archive, path string) error {
 	loader, err := interpreter(path)
 	if err != nil {
 		return err
 	}
 	if loader == "" {
-		return a.file(filesDir+path, path)
+		return takePlain(a, path)
+	}
+	at, err := inside(path)
+	if err != nil {
+		return err
 	}
 	libraries, err := librariesOf(path)
 	if err != nil {
@@ -46,12 +70,17 @@ func takeProgram(a *archive, path string) error {
 			return err
 		}
 	}
-	own := filepath.Join("/lab/programs", path)
+	for _, name := range []string{"lib", "libexec", "share"} {
+		if err := a.link(filesDir+filepath.Join(hostDir, name), filepath.Join("/usr", name)); err != nil {
+			return err
+		}
+	}
+	own := filepath.Join(hostDir, "programs", path)
 	if err := a.file(filesDir+own, path); err != nil {
 		return err
 	}
 	script := fmt.Sprintf("#!/bin/sh\nexec '%s' --library-path '%s' --argv0 \"$0\" '%s' \"$@\"\n", filepath.Join(librariesDir, filepath.Base(loader)), librariesDir, own)
-	return a.data(filesDir+path, 0o755, []byte(script))
+	return a.data(at, 0o755, []byte(script))
 }
 
 // interpreter is the loader that an ELF program names; empty for one that needs none, and for what is no ELF file.
@@ -63,11 +92,7 @@ func interpreter(path string) (string, error) {
 	defer f.Close()
 	e, err := elf.NewFile(f)
 	if err != nil {
-		var format *elf.FormatError
-		if errors.As(err, &format) {
-			return "", nil
-		}
-		return "", nil // shorter than a header
+		return "", nil
 	}
 	for _, p := range e.Progs {
 		if p.Type == elf.PT_INTERP && p.Filesz < 4096 {

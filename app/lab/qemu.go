@@ -21,7 +21,7 @@ const (
 )
 
 // kernelArgs are the outer kernel's. A panic resets the machine, which ends QEMU (-no-reboot).
-const kernelArgs = "console=ttyS0 8250.nr_uarts=1 panic=-1 loglevel=5 tsc=reliable no_timer_check lpj=8000000 nowatchdog rcupdate.rcu_cpu_stall_suppress=1 " +
+const kernelArgs = "console=ttyS0 edd=off 8250.nr_uarts=1 panic=-1 loglevel=5 tsc=reliable no_timer_check lpj=8000000 nowatchdog rcupdate.rcu_cpu_stall_suppress=1 " +
 	"cryptomgr.notests mitigations=off audit=0 random.trust_cpu=on rcupdate.rcu_expedited=1"
 
 // args is QEMU's command line. One processor in one thread: the emulated VMRUN was seen to be right so.
@@ -54,27 +54,42 @@ func blockdev(node, driver, path string) string {
 	return string(b)
 }
 
-// startQEMU starts the program; the channel gets what Wait returns. It dies when this process does, however that ends.
-func startQEMU(path string, args []string, stderr *tail, files []*os.File) (*os.Process, <-chan error, error) {
-	cmd := exec.Command(path, args...)
-	cmd.Stderr = stderr
-	cmd.ExtraFiles = files
-	cmd.SysProcAttr = &syscall.SysProcAttr{
+// process is a running QEMU.
+type process struct {
+	cmd    *exec.Cmd
+	stderr tail
+	ended  chan struct{}
+	err    error // of Wait, once ended is closed
+}
+
+// startQEMU starts the program, with files from descriptor 3 on. It dies when this process does, however that ends.
+func startQEMU(path string, args []string, files []*os.File) (*process, error) {
+	p := &process{cmd: exec.Command(path, args...), ended: make(chan struct{})}
+	p.cmd.Stderr = &p.stderr
+	p.cmd.ExtraFiles = files
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{
 		Pdeathsig: syscall.SIGKILL,
 		Setsid:    true, // a terminal's signals are for this program
 	}
-	started, ended := make(chan error), make(chan error, 1)
+	started := make(chan error)
 	go func() {
 		// Pdeathsig speaks of this thread's death (prctl(2)): it stays until QEMU has ended.
 		runtime.LockOSThread()
-		err := cmd.Start()
+		err := p.cmd.Start()
 		started <- err
 		if err == nil {
-			ended <- cmd.Wait()
+			p.err = p.cmd.Wait()
+			close(p.ended)
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, nil, err
+		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
-	return cmd.Process, ended, nil
+	return p, nil
+}
+
+// kill ends the process and waits for it.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.ended
 }

@@ -4,11 +4,11 @@ package main
 
 import "capsid/guest/link"
 
-// The paths in the outer initramfs. Files of the host lie below filesDir at their own paths.
+// The paths in the outer initramfs.
 const (
 	specFile    = "/lab/spec.json"
 	modulesList = "/etc/capsid/modules" // of image.WriteModules
-	filesDir    = "/lab/files"
+	filesDir    = "/lab/files"          // what becomes a layer of the root
 )
 
 // imagesDir is where the image lies in the lab, below XDG_DATA_HOME as capsid has it.
@@ -42,7 +42,8 @@ const (
 type message struct {
 	// To the host.
 	Started bool   `json:"started,omitempty"`
-	Failed  string `json:"failed,omitempty"` // the lab cannot run the program
+	Failed  string `json:"failed,omitempty"` // there is no lab
+	Absent  string `json:"absent,omitempty"` // there is no such program
 	Ended   bool   `json:"ended,omitempty"`
 	Exit    int    `json:"exit,omitempty"`
 	// To the lab.

@@ -13,7 +13,7 @@ import (
 type tail struct {
 	mu   sync.Mutex
 	b    []byte
-	also io.Writer // may be nil
+	also []io.Writer
 }
 
 const tailSize = 16 << 10
@@ -25,14 +25,14 @@ func (t *tail) Write(p []byte) (int, error) {
 	if len(t.b) > 2*tailSize {
 		t.b = bytes.Clone(t.b[len(t.b)-tailSize:])
 	}
-	if t.also != nil {
-		_, _ = t.also.Write(p) // a log that is full does not end the machine
+	for _, w := range t.also {
+		_, _ = w.Write(p) // a log that is full does not end the machine
 	}
 	return len(p), nil
 }
 
-// lines are the last n lines that are not empty, without carriage returns and other control characters.
-func (t *tail) lines(n int) []string {
+// lines are those that are not empty, without carriage returns and other control characters.
+func (t *tail) lines() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var list []string
@@ -47,5 +47,5 @@ func (t *tail) lines(n int) []string {
 			list = append(list, line)
 		}
 	}
-	return list[max(0, len(list)-n):]
+	return list
 }
