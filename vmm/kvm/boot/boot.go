@@ -51,10 +51,12 @@ func (r Range) contains(o Range) bool { return r.Base <= o.Base && o.End() <= r.
 type Config struct {
 	Kernel   *io.SectionReader
 	Initrd   *io.SectionReader // nil: there is none
-	Cmdline  string
-	RAM      []Range // by address, whole pages; the first begins at 0
-	Reserved []Range // whole pages in RAM that the kernel is to leave alone, beyond the BIOS area
-	RSDP     uint64  // where the ACPI tables begin; the caller writes them
+	RAM      []Range           // by address, whole pages; on x86-64 the first begins at 0
+	Reserved []Range           // whole pages in RAM that the kernel is to leave alone; on x86-64 beyond the BIOS area
+
+	// On x86-64 alone; a device tree has the like.
+	Cmdline string
+	RSDP    uint64 // where the ACPI tables begin; the caller writes them
 }
 
 // File is what Config wants of an open file.
@@ -109,7 +111,7 @@ func Kind(kernel io.ReaderAt) (Format, error) {
 
 // Load boots on x86-64: a vmlinux or a bzImage.
 func Load(mem Memory, c Config) (State, error) {
-	layout, err := newLayout(c.RAM, c.Reserved)
+	layout, err := newPCLayout(c.RAM, c.Reserved)
 	if err != nil {
 		return State{}, err
 	}
@@ -153,9 +155,6 @@ func (l *loader) write(at uint64, b []byte) error {
 	copy(to, b)
 	return nil
 }
-
-// imageMagic is where an arm64 Image has its magic number.
-const imageMagic = 56
 
 // maxCmdline is COMMAND_LINE_SIZE less the zero behind it (arch/x86/include/asm/setup.h; arm64 has the same).
 const maxCmdline = 2047

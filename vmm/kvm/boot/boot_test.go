@@ -96,7 +96,7 @@ func TestConfig(t *testing.T) {
 
 // An initramfs that does not fit above the reserved page goes below it, and one that fits nowhere is refused.
 func TestInitrdPlace(t *testing.T) {
-	l, err := newLayout([]Range{{0, 4 * mib}, {4 << 30, mib}}, []Range{{3 * mib, 4096}})
+	l, err := newPCLayout([]Range{{0, 4 * mib}, {4 << 30, mib}}, []Range{{3 * mib, 4096}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,9 +21,6 @@ const (
 	maxEntries = 128
 )
 
-// biosArea holds what PCs have behind the end of conventional memory: among others the ACPI tables, from 0xe0000 on.
-func biosArea() Range { return Range{0x9fc00, lowEnd - 0x9fc00} }
-
 // Types of memory, as INT 15h AX=E820h numbers them (ACPI 6.5 §15.1).
 const (
 	typeRAM      = 1
@@ -41,8 +38,24 @@ type layout struct {
 	entries []entry // by address, without overlaps
 }
 
-func newLayout(ram, reserved []Range) (*layout, error) {
-	if len(ram)+2*(len(reserved)+1) > maxEntries {
+// newPCLayout is that of a PC, whose memory begins at 0 and has the BIOS area in it.
+func newPCLayout(ram, reserved []Range) (*layout, error) {
+	if len(ram) == 0 || ram[0].Base != 0 || ram[0].Size < 2*lowEnd {
+		return nil, fmt.Errorf("%w: RAM does not begin with 2 MiB at 0", ErrMemory)
+	}
+	for _, r := range reserved {
+		if r.Base < lowEnd {
+			return nil, fmt.Errorf("%w: reserved range %v is below 1 MiB", ErrMemory, r)
+		}
+	}
+	// What PCs have behind the end of conventional memory: among others the ACPI tables, from 0xe0000 on.
+	bios := Range{0x9fc00, lowEnd - 0x9fc00}
+	return newLayout(ram, reserved, bios)
+}
+
+// newLayout takes ranges of whole pages, and holes that need not be.
+func newLayout(ram, reserved []Range, holes ...Range) (*layout, error) {
+	if len(ram)+2*(len(reserved)+len(holes)) > maxEntries {
 		return nil, fmt.Errorf("%w: %d ranges, %d of them reserved; too many for the map", ErrMemory, len(ram)+len(reserved), len(reserved))
 	}
 	var end uint64
@@ -52,18 +65,17 @@ func newLayout(ram, reserved []Range) (*layout, error) {
 		}
 		end = r.End()
 	}
-	if len(ram) == 0 || ram[0].Base != 0 || ram[0].Size < 2*lowEnd {
-		return nil, fmt.Errorf("%w: RAM does not begin with 2 MiB at 0", ErrMemory)
+	for _, r := range reserved {
+		if r.Base%pageSize != 0 || r.Size%pageSize != 0 {
+			return nil, fmt.Errorf("%w: reserved range %v is not of whole pages", ErrMemory, r)
+		}
 	}
-	holes := append([]Range{biosArea()}, reserved...)
+	holes = append(holes, reserved...)
 	slices.SortFunc(holes, func(a, b Range) int { return cmp.Compare(a.Base, b.Base) })
 	for i, h := range holes {
 		inside := slices.ContainsFunc(ram, func(r Range) bool { return r.contains(h) })
 		if h.End() <= h.Base || !inside || i > 0 && holes[i-1].End() > h.Base {
 			return nil, fmt.Errorf("%w: reserved range %v is not in RAM, or overlaps another", ErrMemory, h)
-		}
-		if h != biosArea() && (h.Base < lowEnd || h.Base%pageSize != 0 || h.Size%pageSize != 0) {
-			return nil, fmt.Errorf("%w: reserved range %v is below 1 MiB or not of whole pages", ErrMemory, h)
 		}
 	}
 	l := &layout{}
