@@ -14,9 +14,10 @@ const guestCID = 7
 
 // vguest is a guest's sockets, which behave as Linux's do (net/vmw_vsock/virtio_transport_common.c), on a driver. Its buffers hold a page, as Linux's do.
 type vguest struct {
-	t testing.TB
-	d *driver
-	v *Vsock
+	t      testing.TB
+	d      *driver
+	v      *Vsock
+	events []buffer // for the event queue
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -73,8 +74,17 @@ func newGuest(t testing.TB, v *Vsock) *vguest {
 func (g *vguest) start() {
 	g.t.Helper()
 	g.d.start(allFeatures)
-	g.done.Go(g.receive)
-	g.done.Go(g.transmit)
+	rooms := func(n uint16, size int) (b []buffer) {
+		for range n {
+			b = append(b, g.d.room(size))
+		}
+		return b
+	}
+	// RAM is taken now: later it is the transmit goroutine's.
+	g.events = rooms(4, 8)
+	rx, tx := rooms(g.d.queues[vsockRX].size, rxRoom), rooms(32, vsockHeaderSize+vsockQuantum)
+	g.done.Go(func() { g.receive(rx) })
+	g.done.Go(func() { g.transmit(tx) })
 }
 
 // halt ends the driver's goroutines; the device goes on.
@@ -90,12 +100,8 @@ func (g *vguest) halt() {
 }
 
 // receive owns the receive queue.
-func (g *vguest) receive() {
+func (g *vguest) receive(idle []buffer) {
 	q := g.d.queues[vsockRX]
-	var idle []buffer
-	for range q.size {
-		idle = append(idle, g.d.room(rxRoom))
-	}
 	at := map[uint16]buffer{}
 	for {
 		g.mu.Lock()
@@ -152,13 +158,8 @@ func (g *vguest) rest(q *driverQueue, ours chan struct{}) bool {
 }
 
 // transmit owns the transmit queue.
-func (g *vguest) transmit() {
+func (g *vguest) transmit(idle []buffer) {
 	q := g.d.queues[vsockTX]
-	const room = vsockHeaderSize + vsockQuantum
-	var idle []buffer
-	for range 32 {
-		idle = append(idle, g.d.room(room))
-	}
 	at := map[uint16]buffer{}
 	for {
 		for head, _, ok := q.get(); ok; head, _, ok = q.get() {
@@ -171,7 +172,7 @@ func (g *vguest) transmit() {
 			b := idle[0]
 			idle = idle[1:]
 			raw := p.h.bytes()
-			mem := g.d.bytes(b.at, room)
+			mem := g.d.bytes(b.at, int(b.n))
 			copy(mem, raw[:])
 			copy(mem[vsockHeaderSize:], p.payload)
 			parts := []buffer{{at: b.at, n: vsockHeaderSize}}

@@ -496,8 +496,8 @@ func TestVsockTransportReset(t *testing.T) {
 	g.listens[5000] = true
 	g.start()
 	events := g.d.queues[vsockEvents]
-	events.add(false, g.d.room(8))
-	events.add(false, g.d.room(8))
+	events.add(false, g.events[0])
+	events.add(false, g.events[1])
 	events.kick()
 	_, h := vsockPair(t, g, requests)
 	g.d.dev.Pause()
@@ -523,7 +523,7 @@ func TestVsockTransportReset(t *testing.T) {
 	g.mu.Lock()
 	early := len(g.opened)
 	g.mu.Unlock()
-	events.add(false, g.d.room(8))
+	events.add(false, g.events[2])
 	events.kick()
 	if d := within(t, done); d.err != nil || early > 0 {
 		t.Errorf("%+v, %d early", d, early)
