@@ -110,3 +110,20 @@ func tryGuest(device *os.File) error {
 	}
 	return fmt.Errorf("it interprets the guest's instructions (%v for a loop of %d)", best.Round(time.Millisecond), trialLoops)
 }
+
+// trialRun runs a guest until its first exit, and returns how long it took.
+func trialRun(c *ioctl.VCPU, want uint32) (time.Duration, error) {
+	started := time.Now()
+	for {
+		switch err := c.Run(); err {
+		case nil:
+			if c.ExitReason() != want {
+				return 0, fmt.Errorf("a trial guest ended with exit %d", c.ExitReason())
+			}
+			return time.Since(started), nil
+		case unix.EINTR, unix.EAGAIN:
+		default:
+			return 0, fmt.Errorf("a trial guest: %w", err)
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package kvm
 
 import (
-	"fmt"
 	"os"
 	"time"
 
@@ -54,17 +53,5 @@ func trial(sys *ioctl.System) (time.Duration, error) {
 	if err := c.SetRegs(&ioctl.Regs{RIP: at, RFLAGS: 2}); err != nil {
 		return 0, err
 	}
-	started := time.Now()
-	for {
-		switch err := c.Run(); err {
-		case nil:
-			if c.ExitReason() != ioctl.ExitIO {
-				return 0, fmt.Errorf("a trial guest ended with exit %d", c.ExitReason())
-			}
-			return time.Since(started), nil
-		case unix.EINTR, unix.EAGAIN:
-		default:
-			return 0, fmt.Errorf("a trial guest: %w", err)
-		}
-	}
+	return trialRun(c, ioctl.ExitIO)
 }

@@ -3,43 +3,12 @@ package board
 import (
 	"encoding/binary"
 	"errors"
-	"io/fs"
-	"os"
-	"runtime"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"capsid/vmm/kvm/ioctl"
 )
-
-// openKVM opens the device. In the lab it must be there; elsewhere these tests are for whoever has it.
-func openKVM(t testing.TB) *ioctl.System {
-	t.Helper()
-	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
-	if err != nil {
-		if os.Getenv("CAPSID_LAB") == "" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) {
-			t.Skipf("%v; make lab has one", err)
-		}
-		t.Fatal(err)
-	}
-	defer f.Close()
-	sys, err := ioctl.NewSystem(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(sys.Close)
-	return sys
-}
-
-// tiny is a guest of a few bytes in real mode.
-type tiny struct {
-	vm   *ioctl.VM
-	cpus []*ioctl.VCPU
-	mem  []byte
-}
 
 // tinyCode is where each processor's code begins, a page for each.
 const tinyCode = 0x1000
@@ -76,31 +45,6 @@ func newTiny(t testing.TB, sys *ioctl.System, code ...[]byte) *tiny {
 		}
 	}
 	return g
-}
-
-func (g *tiny) close() {
-	for _, c := range g.cpus {
-		c.Close()
-	}
-	g.vm.Close()
-	if g.mem != nil {
-		unix.Munmap(g.mem)
-	}
-	g.cpus, g.mem = nil, nil
-}
-
-// step runs until an exit.
-func step(t testing.TB, c *ioctl.VCPU) {
-	t.Helper()
-	for {
-		err := c.Run()
-		if err == nil {
-			return
-		}
-		if err != unix.EINTR && err != unix.EAGAIN {
-			t.Fatal(err)
-		}
-	}
 }
 
 func TestExits(t *testing.T) {
@@ -150,60 +94,15 @@ func TestExits(t *testing.T) {
 	}
 }
 
-// halted sleeps with interrupts off: nothing in the guest can wake it.
 var halted = []byte{0xfa, 0xf4, 0xeb, 0xfd} // cli; l: hlt; jmp l
 
-// spinning counts in memory.
 var spinning = []byte{0xfa, 0xff, 0x06, 0x00, 0x90, 0xeb, 0xfa} // cli; l: inc word [9000h]; jmp l
 
-// chatty exits all the time.
+func (g *tiny) spun(testing.TB, int) uint64 {
+	return uint64(binary.LittleEndian.Uint16(g.mem[0x9000:]))
+}
+
 var chatty = []byte{0xfa, 0xe6, 0x10, 0xeb, 0xfc} // cli; l: out 10h, al; jmp l
-
-func TestPauseIsComplete(t *testing.T) {
-	sys := openKVM(t)
-	g := newTiny(t, sys, halted, spinning, chatty)
-	var exits atomic.Int64
-	p := startProcessors(g.cpus, func(*ioctl.VCPU) { exits.Add(1) }, func(err error) { t.Error(err) })
-	defer p.stop()
-	count := func() uint16 { return binary.LittleEndian.Uint16(g.mem[0x9000:]) }
-	for i := range 200 {
-		for before, n := count(), exits.Load(); count() == before || exits.Load() == n; { // both go on
-			time.Sleep(time.Millisecond)
-		}
-		p.pause()
-		before, n := count(), exits.Load()
-		time.Sleep(time.Millisecond)
-		if count() != before || exits.Load() != n {
-			t.Fatalf("pause %d: a processor goes on", i)
-		}
-		p.resume()
-	}
-}
-
-// A kick between two entries must not be lost: the pauses come as fast as they can.
-func TestKicksAreNotLost(t *testing.T) {
-	g := newTiny(t, openKVM(t), halted, chatty)
-	var exits atomic.Int64
-	p := startProcessors(g.cpus, func(*ioctl.VCPU) { exits.Add(1) }, func(err error) { t.Error(err) })
-	defer p.stop()
-	done := make(chan bool)
-	go func() {
-		for range 500 {
-			p.pause()
-			n := exits.Load()
-			p.resume()
-			for exits.Load() == n { // else the next pause finds them at rest still
-				runtime.Gosched()
-			}
-		}
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(2 * time.Minute):
-		t.Fatal("a processor does not come to rest")
-	}
-}
 
 func TestEventDescriptors(t *testing.T) {
 	// sti; hlt waits for the interrupt; its handler writes where ioeventfd listens.
@@ -241,51 +140,4 @@ func TestEventDescriptors(t *testing.T) {
 	if _, err := unix.Read(kick, b[:]); err != nil || binary.NativeEndian.Uint64(b[:]) != 2 {
 		t.Errorf("%d kicks, %v", binary.NativeEndian.Uint64(b[:]), err)
 	}
-}
-
-// TestTeardown: machines come and go without a trace.
-func TestTeardown(t *testing.T) {
-	sys := openKVM(t)
-	cycle := func() {
-		g := newTiny(t, sys, halted, spinning)
-		p := startProcessors(g.cpus, func(*ioctl.VCPU) {}, func(err error) { t.Error(err) })
-		p.stop()
-		g.close()
-	}
-	count := func() (threads, files, maps int) {
-		return entries(t, "/proc/self/task"), entries(t, "/proc/self/fd"), lines(t, "/proc/self/maps")
-	}
-	for range 20 {
-		cycle()
-	}
-	threads, files, maps := count()
-	for range 1000 {
-		cycle()
-	}
-	// The runtime keeps some threads, and maps some memory, of its own accord.
-	if t2, f2, m2 := count(); t2 > threads+4 || f2 > files || m2 > maps+40 {
-		t.Errorf("after 1000 machines: %d threads instead of %d, %d descriptors instead of %d, %d mappings instead of %d", t2, threads, f2, files, m2, maps)
-	}
-}
-
-func entries(t testing.TB, dir string) int {
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(list)
-}
-
-func lines(t testing.TB, path string) int {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for _, c := range b {
-		if c == '\n' {
-			n++
-		}
-	}
-	return n
 }
