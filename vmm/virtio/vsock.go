@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"slices"
 	"sync"
 )
 
@@ -35,9 +34,6 @@ type VsockConfig struct {
 	// Request is called when the guest connects to a port of the host. far is the host's end of the stream, a blocking stream socket, and is the callee's from then
 	// on; what is written to it before the decision is sent after it. decide is called once, at any time. Request must not block. When it is nil everything is refused.
 	Request func(port uint32, far *os.File, decide func(accept bool))
-	// Ready, unless it is 0, is a port of the host on which nobody listens: by connecting to it the guest says that it listens on ports of its
-	// own. Until then Dial waits; without it, only for the driver.
-	Ready uint32
 }
 
 // Vsock is a socket device (§5.10) with stream sockets. Each stream is a socketpair(2): the device moves bytes between one end and
@@ -60,12 +56,10 @@ type Vsock struct {
 	sockets  map[uint64]*vsockStream // by vsockStream.id; also those that the guest has closed and that are not written out yet
 	lastID   uint64
 	lastPort uint32
-	ready    bool
 	closed   bool
 	dialed   int            // how many streams exist that the host has opened
 	taken    int            // and the guest
 	large    int            // how many of both have a large buffer
-	held     []*vsockStream // requests that wait for the guest to be ready
 	turn     []*vsockStream // streams that have something for the guest, each once
 	refusals []vsockHeader
 	gate     gateState
@@ -126,24 +120,9 @@ func (v *Vsock) Dial(port uint32, done func(far *os.File, err error)) (cancel fu
 	s := v.newStream(vsockPorts{host: v.nextPort(port), guest: port}, vsockDialing)
 	s.done = done
 	s.pending = sendRequest
-	if v.mayDial() {
-		v.list(s)
-		v.wakeUp()
-	} else {
-		v.held = append(v.held, s)
-	}
+	v.list(s)
+	v.wakeUp()
 	return func() { v.cancel(s) }
-}
-
-// mayDial says whether the guest is believed to listen.
-func (v *Vsock) mayDial() bool { return v.cfg.Ready == 0 || v.ready }
-
-// release lets the requests go that waited for the guest.
-func (v *Vsock) release() {
-	for _, s := range v.held {
-		v.list(s)
-	}
-	v.held = nil
 }
 
 // nextPort is a port of the host that no stream to that port of the guest has. The count goes on after a reset and a restore, so that no number means two streams
@@ -166,7 +145,6 @@ func (v *Vsock) cancel(s *vsockStream) {
 	if s.requested {
 		v.reset(s, context.Canceled)
 	} else {
-		v.held = slices.DeleteFunc(v.held, func(h *vsockStream) bool { return h == s })
 		v.drop(s, context.Canceled)
 	}
 	v.callLater()
@@ -209,7 +187,7 @@ func (v *Vsock) Reset() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.dropAll(false)
-	v.ready, v.gate = false, gateOpen
+	v.gate = gateOpen
 	v.callLater()
 }
 
@@ -234,14 +212,17 @@ func (v *Vsock) TransportReset() {
 
 // dropAll ends the streams; dials that the guest has not seen only if told so.
 func (v *Vsock) dropAll(unseen bool) {
-	v.held, v.turn, v.refusals = nil, nil, nil
-	for _, s := range v.streams {
-		s.listed = false
-		if s.state == vsockDialing && !s.requested && !unseen {
-			v.held = append(v.held, s)
-			continue
+	all := v.turn
+	v.turn, v.refusals = nil, nil
+	for _, s := range all {
+		if s.listed = false; s.state == vsockDialing && !unseen {
+			v.list(s)
 		}
-		v.drop(s, ErrReset)
+	}
+	for _, s := range v.streams {
+		if !s.listed || s.state != vsockDialing {
+			v.drop(s, ErrReset)
+		}
 	}
 	for _, s := range v.sockets {
 		v.drop(s, ErrReset)
@@ -251,7 +232,6 @@ func (v *Vsock) dropAll(unseen bool) {
 // VsockState is what is kept of a device besides its queues. Streams are not: see TransportReset.
 type VsockState struct {
 	LastPort uint32
-	Ready    bool
 	Gate     uint8
 	GateAt   uint16
 }
@@ -260,7 +240,7 @@ type VsockState struct {
 func (v *Vsock) State() VsockState {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return VsockState{v.lastPort, v.ready, uint8(v.gate), v.gateAt}
+	return VsockState{v.lastPort, uint8(v.gate), v.gateAt}
 }
 
 // Restore is for a device that has not been started.
@@ -270,6 +250,6 @@ func (v *Vsock) Restore(s VsockState) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.lastPort, v.ready, v.gate, v.gateAt = s.LastPort, s.Ready, gateState(s.Gate), s.GateAt
+	v.lastPort, v.gate, v.gateAt = s.LastPort, gateState(s.Gate), s.GateAt
 	return nil
 }

@@ -54,7 +54,7 @@ type vsockScript struct {
 
 func newVsockScript(t *testing.T) *vsockScript {
 	x := &vsockScript{t: t}
-	x.v = NewVsock(VsockConfig{CID: guestCID, Ready: 3, Request: func(_ uint32, far *os.File, decide func(bool)) {
+	x.v = NewVsock(VsockConfig{CID: guestCID, Request: func(_ uint32, far *os.File, decide func(bool)) {
 		// Called from step below, or by the worker; both hold nothing.
 		x.asked = append(x.asked, decide)
 		x.hold(far)

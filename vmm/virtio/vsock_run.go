@@ -51,9 +51,6 @@ func (v *Vsock) Start(with Running) {
 		return
 	}
 	v.run = r
-	if v.mayDial() {
-		v.release()
-	}
 	go r.work()
 }
 

@@ -139,46 +139,40 @@ func TestVsockHostDials(t *testing.T) {
 	g.settle(0)
 }
 
-func TestVsockWaitsForReady(t *testing.T) {
-	v := NewVsock(VsockConfig{CID: guestCID, Ready: 1000, Request: func(port uint32, far *os.File, decide func(bool)) {
-		far.Close()
-		decide(false)
-		if port == 1000 {
-			t.Error("asked")
-		}
-	}})
+func TestVsockCancel(t *testing.T) {
+	v, _ := listening()
 	g := newGuest(t, v)
 	g.listens[5000] = true
-	done, _ := dialGuest(v, 5000)
-	gone, cancel := dialGuest(v, 5000)
-	g.start()
+	waits, cancel := dialGuest(v, 5000) // no driver yet
 	cancel()
-	if d := within(t, gone); !errors.Is(d.err, context.Canceled) {
+	if d := within(t, waits); !errors.Is(d.err, context.Canceled) {
 		t.Errorf("%+v", d)
 	}
-	if _, err := g.dial(1001); err == nil { // comes back after a request would have come
-		t.Error("not refused")
+	// The guest gets the request and does not answer; then it is told.
+	g.d.start(allFeatures)
+	rx := g.d.queues[vsockRX]
+	receive := func() vsockHeader {
+		b := rx.do(nil, rxRoom)
+		if len(b) != vsockHeaderSize {
+			t.Fatalf("%x", b)
+		}
+		return parseVsock((*[vsockHeaderSize]byte)(b))
 	}
-	if len(done) > 0 || len(g.opened) > 0 {
-		t.Error("dialed before the guest was ready")
+	waits, cancel = dialGuest(v, 5000)
+	if h := receive(); h.op != opRequest || h.dstPort != 5000 || h.bufAlloc != largeBuffer {
+		t.Errorf("%+v", h)
 	}
-}
-
-func TestVsockReady(t *testing.T) {
-	v := NewVsock(VsockConfig{CID: guestCID, Ready: 1000})
-	g := newGuest(t, v)
-	g.listens[5000] = true
-	done, _ := dialGuest(v, 5000)
-	g.start()
-	if _, err := g.dial(1000); !errors.Is(err, ErrRefused) {
-		t.Errorf("%v", err)
+	cancel()
+	cancel()
+	if d := within(t, waits); !errors.Is(d.err, context.Canceled) {
+		t.Errorf("%+v", d)
 	}
-	if d := within(t, done); d.err != nil {
-		t.Error(d.err)
+	if h := receive(); h.op != opReset || h.dstPort != 5000 {
+		t.Errorf("%+v", h)
 	}
-	done, _ = dialGuest(v, 5000)
-	if d := within(t, done); d.err != nil {
-		t.Error(d.err)
+	g.settle(0)
+	if len(waits) > 0 {
+		t.Error("told twice")
 	}
 }
 

@@ -43,11 +43,7 @@ func (v *Vsock) refuse(h *vsockHeader) {
 // requested begins a stream that the guest opens.
 func (v *Vsock) requested(h *vsockHeader) {
 	port := h.dstPort
-	if v.cfg.Ready != 0 && port == v.cfg.Ready {
-		v.ready = true
-		v.release()
-	}
-	if v.cfg.Request == nil || v.cfg.Ready != 0 && port == v.cfg.Ready || v.taken >= maxVsockStreams {
+	if v.cfg.Request == nil || v.taken >= maxVsockStreams {
 		v.refuse(h)
 		return
 	}
