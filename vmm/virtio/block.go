@@ -186,40 +186,35 @@ func (b *blockRun) take() error {
 	defer close(b.work)
 	defer b.queue.Signal()
 	for {
-		b.queue.Wait()
-		for {
-			var r *blockRequest
+		var r *blockRequest
+		select {
+		case <-b.stop:
+			return nil
+		case r = <-b.free:
+		}
+		ok, err := b.queue.Pop(&r.chain)
+		if err == nil && ok {
+			err = b.parse(r)
+		}
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			b.free <- r
+			b.queue.Signal()
+			if !b.queue.Rearm() {
+				b.queue.Wait()
+			}
 			select {
-			case <-b.stop:
+			case <-b.stop: // it may be why Wait returned
 				return nil
-			case r = <-b.free:
+			default:
 			}
-			ok, err := b.queue.Pop(&r.chain)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				b.free <- r
-				b.queue.Signal()
-				if !b.queue.Rearm() {
-					break
-				}
-				continue
-			}
-			if err := b.parse(r); err != nil {
-				return err
-			}
-			if b.quick(r) {
-				b.finish(r)
-				continue
-			}
+		case b.quick(r):
+			b.finish(r)
+		default:
 			b.queue.Signal() // for those that were done at once
 			b.work <- r
-		}
-		select {
-		case <-b.stop: // Wait returned because of it
-			return nil
-		default:
 		}
 	}
 }

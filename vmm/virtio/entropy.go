@@ -3,8 +3,6 @@ package virtio
 import (
 	"fmt"
 	"io"
-	"sync"
-	"sync/atomic"
 )
 
 // maxEntropy bounds what one request gets; a driver takes what it is given (§5.4.6.1). Linux asks for 64 bytes at a time.
@@ -13,9 +11,8 @@ const maxEntropy = 64 << 10
 // Entropy is an entropy device (§5.4): it gives the guest random bytes. It keeps no state.
 type Entropy struct {
 	source io.Reader
-	stop   atomic.Bool
-	queue  *Queue
-	done   sync.WaitGroup
+	part   [4096]byte // between the source and memory that the guest may change meanwhile
+	run    *workers
 }
 
 // NewEntropy makes a device that reads from source, which must not block: crypto/rand.Reader. An error of the source stops the device.
@@ -29,58 +26,23 @@ func (e *Entropy) WriteConfig(p []byte, off uint64) {}
 func (e *Entropy) Reset()                           {}
 
 func (e *Entropy) Start(r Running) {
-	if e.queue = r.Queues[0]; e.queue == nil {
-		return
-	}
-	e.stop.Store(false)
-	e.done.Go(func() {
-		if err := e.serve(); err != nil {
-			r.Fail(err)
-		}
-	})
+	e.run = new(workers)
+	e.run.serve(r.Queues[0], r.Fail, e.fill)
 }
 
 func (e *Entropy) Stop() {
-	if e.queue == nil {
-		return
-	}
-	e.stop.Store(true)
-	e.queue.Wake()
-	e.done.Wait()
-	e.queue = nil
+	e.run.stop()
+	e.run = nil
 }
 
-func (e *Entropy) serve() error {
-	defer e.queue.Signal() // of what was pushed since the ring was empty last
-	var c Chain
-	var buf [4096]byte // between the source and memory that the guest may change meanwhile
-	for {
-		e.queue.Wait()
-		for {
-			if e.stop.Load() {
-				return nil
-			}
-			ok, err := e.queue.Pop(&c)
-			if err != nil {
-				return err
-			}
-			if !ok {
-				e.queue.Signal()
-				if !e.queue.Rearm() {
-					break
-				}
-				continue
-			}
-			n, size := 0, min(Len(c.Writable), maxEntropy)
-			for n < size {
-				part := buf[:min(len(buf), size-n)]
-				if _, err := io.ReadFull(e.source, part); err != nil {
-					e.queue.Push(c.Head, uint32(n))
-					return fmt.Errorf("entropy source: %w", err)
-				}
-				n += Scatter(c.Writable, part, n)
-			}
-			e.queue.Push(c.Head, uint32(n))
+func (e *Entropy) fill(c *Chain) (uint32, error) {
+	n, size := 0, min(Len(c.Writable), maxEntropy)
+	for n < size {
+		part := e.part[:min(len(e.part), size-n)]
+		if _, err := io.ReadFull(e.source, part); err != nil {
+			return 0, fmt.Errorf("entropy source: %w", err)
 		}
+		n += Scatter(c.Writable, part, n)
 	}
+	return uint32(n), nil
 }
