@@ -3,7 +3,6 @@ package boot
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 )
 
 const (
@@ -13,8 +12,8 @@ const (
 	moduleAt     = startInfoAt + 0x40 // 32 bytes
 	memoryMapAt  = startInfoAt + 0x80 // 24 bytes each
 
-	// pvhLimit: the entry is 32-bit code, and what it is told of lies where it can reach it.
-	pvhLimit = math.MaxUint32
+	// pvhEnd: the entry is 32-bit code, and Linux keeps the initramfs's address in 32 bits (arch/x86/platform/pvh/enlighten.c).
+	pvhEnd = 4 << 30
 )
 
 // pvh loads the segments of a vmlinux straight from the file.
@@ -36,10 +35,10 @@ func (l *loader) pvh() (State, error) {
 		end = max(end, s.memory.End())
 		entered = entered || loaded.contains(Range{p.entry, 1})
 	}
-	if !entered || p.entry > pvhLimit {
+	if !entered || p.entry >= pvhEnd {
 		return State{}, fmt.Errorf("%w: its entry %#x is in no segment", ErrFormat, p.entry)
 	}
-	initrd, err := l.loadInitrd(end, l.RAM[0].End())
+	initrd, err := l.loadInitrd(end, min(l.RAM[0].End(), pvhEnd))
 	if err != nil {
 		return State{}, err
 	}
