@@ -88,6 +88,7 @@ func (m *machine) boot() error {
 		return fmt.Errorf("modules: %w", err)
 	}
 	loadModules(first, m.log)
+	m.reopenConsole()
 	m.steps.done("modules")
 	if err := awaitDevices(events, rootDisk, writableDisk); err != nil {
 		return err
@@ -116,6 +117,18 @@ func (m *machine) openConsole() {
 	}
 }
 
+// reopenConsole takes the console whose driver was only now loaded, in place of none or of one that was for the kernel's start.
+func (m *machine) reopenConsole() {
+	fd, err := unix.Open("/dev/console", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return // there is none: the log goes where it went
+	}
+	for std := range 3 {
+		_ = unix.Dup3(fd, std, 0)
+	}
+	_ = unix.Close(fd)
+}
+
 // log writes one line to the console.
 func (m *machine) log(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "capsid: "+format+"\r\n", args...)
@@ -135,11 +148,10 @@ const linkTime = 2 * time.Minute
 func (m *machine) openLink() (net.Listener, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), linkTime)
 	defer cancel()
-	port, err := link.OpenPort(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("link: %w", err)
+	var err error
+	if m.link, err = link.Open(ctx); err != nil {
+		return nil, err
 	}
-	m.link = link.NewMux(port, link.Guest)
 	l, err := m.link.Listen(link.Control)
 	if err != nil {
 		return nil, fmt.Errorf("link: %w", err)

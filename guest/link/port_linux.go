@@ -15,26 +15,38 @@ import (
 // PortName is the name of the virtio-serial port that carries the link.
 const PortName = "capsid.link"
 
-// portPoll is how often OpenPort looks again. The kernel tells of a port's name, and of the host's end of it, by no event that can be waited for.
+// portPoll is how often Open looks again. The kernel tells of a port's name, and of the host's end of it, by no event that can be waited for.
 const portPoll = 2 * time.Millisecond
 
-// OpenPort finds the guest's virtio-serial port of that name by sysfs, waits until the host's end is there too, and opens it. /sys and
+const (
+	portsPath   = "/sys/class/virtio-ports"
+	devicesPath = "/dev"
+)
+
+// Open is how a guest finds its link: the virtio-serial port of that name, once the host's end is there too, or a vsock, whichever the machine has. /sys and
 // /dev must be mounted. Only one process can hold the port open.
-func OpenPort(ctx context.Context) (io.ReadWriteCloser, error) {
-	return openPort(ctx, "/sys/class/virtio-ports", "/dev")
+func Open(ctx context.Context) (Link, error) {
+	return open(ctx, portsPath, devicesPath)
 }
 
-func openPort(ctx context.Context, sys, dev string) (io.ReadWriteCloser, error) {
+func open(ctx context.Context, sys, dev string) (Link, error) {
 	tick := time.NewTicker(portPoll)
 	defer tick.Stop()
 	for {
 		if node := findPort(sys); node != "" {
-			return openNode(ctx, filepath.Join(dev, node), tick)
+			port, err := openNode(ctx, filepath.Join(dev, node), tick)
+			if err != nil {
+				return nil, err
+			}
+			return NewMux(port, Guest), nil
+		}
+		if vsockThere(filepath.Join(dev, "vsock")) {
+			return newVsock(), nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("link port %s: not found in %s (is the virtio console device there, and its driver?): %w", PortName, sys, ctx.Err())
+			return nil, fmt.Errorf("link: neither a virtio-serial port %s nor a vsock (are the device and its driver there?): %w", PortName, ctx.Err())
 		}
 	}
 }

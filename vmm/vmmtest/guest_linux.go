@@ -38,7 +38,7 @@ func guest() {
 	os.Exit(1)
 }
 
-func bootGuest() (*link.Mux, error) {
+func bootGuest() (link.Link, error) {
 	for _, m := range []struct{ kind, path string }{{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}} {
 		if err := os.MkdirAll(m.path, 0o755); err != nil {
 			return nil, err
@@ -47,6 +47,10 @@ func bootGuest() (*link.Mux, error) {
 			return nil, fmt.Errorf("mount %s: %w", m.path, err)
 		}
 	}
+	if err := loadModules("/etc/capsid/modules"); err != nil {
+		return nil, err
+	}
+	// A virtio console is there only now.
 	console, err := os.OpenFile("/dev/console", os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -56,19 +60,15 @@ func bootGuest() (*link.Mux, error) {
 			return nil, err
 		}
 	}
-	if err := loadModules("/etc/capsid/modules"); err != nil {
-		return nil, err
-	}
 	if err := startCPUs(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), guestStart)
 	defer cancel()
-	port, err := link.OpenPort(ctx)
+	m, err := link.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	m := link.NewMux(port, link.Guest)
 	return m, serveAll(m)
 }
 
@@ -108,7 +108,7 @@ func startCPUs() error {
 	return nil
 }
 
-func serveAll(m *link.Mux) error {
+func serveAll(m link.Link) error {
 	for port, serve := range map[link.Port]func(link.Conn){
 		callPort:   func(c link.Conn) { serveCall(m, c) },
 		echoPort:   func(c link.Conn) { io.Copy(c, c); c.CloseWrite() },
@@ -162,7 +162,7 @@ func serveTicks(c link.Conn) {
 	}
 }
 
-func serveCall(m *link.Mux, c net.Conn) {
+func serveCall(m link.Link, c net.Conn) {
 	var r request
 	if err := json.NewDecoder(c).Decode(&r); err != nil {
 		return
@@ -174,7 +174,7 @@ func serveCall(m *link.Mux, c net.Conn) {
 	json.NewEncoder(c).Encode(a)
 }
 
-func call(m *link.Mux, r request) (answer, error) {
+func call(m link.Link, r request) (answer, error) {
 	switch r.Op {
 	case "about":
 		return about()
@@ -233,7 +233,7 @@ func about() (answer, error) {
 }
 
 // dialHost sends text to the host and gives back what it answers, and how a port is refused on which nobody listens.
-func dialHost(m *link.Mux, text string) (answer, error) {
+func dialHost(m link.Link, text string) (answer, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), guestStart)
 	defer cancel()
 	if _, err := m.Dial(ctx, nobodyPort); !errors.Is(err, link.ErrRefused) {
