@@ -3,6 +3,7 @@ package virtio
 import (
 	"encoding/binary"
 	"math/bits"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ type driver struct {
 	faults   chan error    // what the transport reported
 
 	irq  chan struct{}
+	mu   sync.Mutex
 	next [2]uint64 // free RAM, low and high
 }
 
@@ -190,6 +192,8 @@ func (d *driver) alloc(n, align int) uint64     { return d.take(0, n, align) }
 func (d *driver) allocHigh(n, align int) uint64 { return d.take(1, n, align) }
 
 func (d *driver) take(where, n, align int) uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	at := (d.next[where] + uint64(align) - 1) &^ (uint64(align) - 1)
 	d.next[where] = at + uint64(n)
 	clear(d.bytes(at, n))
