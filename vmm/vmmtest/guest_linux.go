@@ -109,14 +109,18 @@ func startCPUs() error {
 }
 
 func serveAll(m link.Link) error {
-	for port, serve := range map[link.Port]func(link.Conn){
-		callPort:   func(c link.Conn) { serveCall(m, c) },
-		echoPort:   func(c link.Conn) { io.Copy(c, c); c.CloseWrite() },
-		sourcePort: serveSource,
-		sinkPort:   serveSink,
-		tickPort:   serveTicks,
+	for _, s := range []struct {
+		port  link.Port
+		serve func(link.Conn)
+	}{
+		// The host dials the first as soon as there is a listener at all, and the others later.
+		{callPort, func(c link.Conn) { serveCall(m, c) }},
+		{echoPort, func(c link.Conn) { io.Copy(c, c); c.CloseWrite() }},
+		{sourcePort, serveSource},
+		{sinkPort, serveSink},
+		{tickPort, serveTicks},
 	} {
-		l, err := m.Listen(port)
+		l, err := m.Listen(s.port)
 		if err != nil {
 			return err
 		}
@@ -128,7 +132,7 @@ func serveAll(m link.Link) error {
 				}
 				go func() {
 					defer c.Close()
-					serve(c.(link.Conn))
+					s.serve(c.(link.Conn))
 				}()
 			}
 		}()
