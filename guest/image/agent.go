@@ -56,5 +56,8 @@ func writeInitrd(dir string, agent *agentProgram) error {
 	if _, err := io.Copy(out, modules); err != nil {
 		return err
 	}
+	if _, err := out.Write(nullDevice()); err != nil {
+		return err
+	}
 	return writeArchive(out, []entry{{path: "/init", mode: 0o755, data: agent.data}})
 }

@@ -49,6 +49,24 @@ func writeArchive(w io.Writer, entries []entry) error {
 	return nil
 }
 
+// nullDevice is an archive that holds /dev/null alone. A program in Go that finds no console open needs it before its first own instruction
+// (runtime/fds_unix.go), and a console may be there only after its driver was loaded. The cpio package writes no devices.
+func nullDevice() []byte {
+	var b []byte
+	member := func(name string, mode, rdevMajor, rdevMinor uint32) {
+		// Documentation/driver-api/early-userspace/buffer-format.rst: ino, mode, uid, gid, nlink, mtime, size, device, rdevice, length of the name, checksum.
+		b = fmt.Appendf(b, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", 0, mode, 0, 0, 1, 0, 0, 0, 0, rdevMajor, rdevMinor, len(name)+1, 0)
+		b = append(append(b, name...), 0)
+		for len(b)%4 != 0 {
+			b = append(b, 0)
+		}
+	}
+	member("dev", 0o040755, 0, 0)
+	member("dev/null", 0o020666, 1, 3)
+	member("TRAILER!!!", 0, 0, 0)
+	return append(b, make([]byte, (512-len(b)%512)%512)...)
+}
+
 func writeFolders(cw *cpio.Writer, dir string, made map[string]bool) error {
 	if made[dir] {
 		return nil
