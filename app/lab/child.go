@@ -20,14 +20,14 @@ import (
 )
 
 // run starts the program and tells the host of it until it has ended. An error is that of the lab.
-func (s spec) run(ctx context.Context, mux *link.Mux, to *json.Encoder, from *json.Decoder) error {
+func (s spec) run(ctx context.Context, l link.Link, to *json.Encoder, from *json.Decoder) error {
 	var conns [3]link.Conn
 	for i := range conns {
 		if i == 2 && s.OneOutput {
 			break
 		}
 		var err error
-		if conns[i], err = mux.Dial(ctx, stdinPort+link.Port(i)); err != nil {
+		if conns[i], err = l.Dial(ctx, stdinPort+link.Port(i)); err != nil {
 			return err
 		}
 	}

@@ -17,8 +17,8 @@ import (
 	"capsid/guest/link"
 )
 
-// portTimeout is how long the host's end of the link may take.
-const portTimeout = time.Minute
+// linkTimeout is how long the host may take to answer.
+const linkTimeout = time.Minute
 
 // initPrefix begins the lines of the lab's init on the console.
 const initPrefix = "capsid-lab: init:"
@@ -35,14 +35,14 @@ func inLab() bool {
 // guest is PID 1 of the lab. It does not return: the host ends the machine when it was told how the program ended. Before it can tell the host what went
 // wrong, it exits, and the kernel panics with that on the console.
 func guest() {
-	s, mux, err := boot()
+	s, l, err := boot()
 	if err != nil {
 		fmt.Println(initPrefix, err)
 		os.Exit(1)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), portTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), linkTimeout)
 	defer cancel()
-	control, err := mux.Dial(ctx, controlPort)
+	control, err := l.Dial(ctx, controlPort)
 	if err != nil {
 		fmt.Println(initPrefix, err)
 		os.Exit(1)
@@ -50,16 +50,16 @@ func guest() {
 	to := json.NewEncoder(control)
 	if err := prepare(s); err != nil {
 		_ = to.Encode(message{Failed: err.Error()})
-	} else if err := s.run(ctx, mux, to, json.NewDecoder(control)); err != nil {
+	} else if err := s.run(ctx, l, to, json.NewDecoder(control)); err != nil {
 		_ = to.Encode(message{Absent: err.Error()})
 	}
-	<-mux.Done()
-	fmt.Println(initPrefix, "the host has gone:", mux.Err())
+	<-l.Done()
+	fmt.Println(initPrefix, "the host has gone:", l.Err())
 	os.Exit(1)
 }
 
 // boot does what is needed to speak with the host.
-func boot() (spec, *link.Mux, error) {
+func boot() (spec, link.Link, error) {
 	var s spec
 	if err := mountAll([]mount{{"proc", "/proc", "proc", 0, ""}, {"sysfs", "/sys", "sysfs", 0, ""}, {"devtmpfs", "/dev", "devtmpfs", 0, ""}}); err != nil {
 		return s, nil, err
@@ -74,13 +74,10 @@ func boot() (spec, *link.Mux, error) {
 	if err := loadModules(); err != nil {
 		return s, nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), portTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), linkTimeout)
 	defer cancel()
-	port, err := link.OpenPort(ctx)
-	if err != nil {
-		return s, nil, err
-	}
-	return s, link.NewMux(port, link.Guest), nil
+	l, err := link.Open(ctx)
+	return s, l, err
 }
 
 // loadModules loads what it can; prepare finds what is missing, and the console has the reason.
@@ -167,6 +164,9 @@ func prepare(s spec) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
+	}
+	if err := unix.Chmod("/tmp", 0o1777); err != nil { // a file of the host below it brought it along as a plain folder
+		return err
 	}
 	if err := unix.Sethostname([]byte("lab")); err != nil {
 		return err

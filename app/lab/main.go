@@ -10,7 +10,8 @@
 // # What the program finds
 //
 // The root is the image's, with a writable layer in memory. At their own paths are the program itself, when it is a file of the host; the files of the
-// working directory and its testdata; capsid and capsid-agent of $CAPSID_BIN (or beside capsid-lab); and what -with names. Nothing written comes back.
+// working directory and its testdata; capsid and capsid-agent of $CAPSID_BIN (or beside capsid-lab), with the mkfs.ext4 that they need; and what -with
+// names. Nothing written comes back.
 //
 // The environment has what begins with CAPSID_ on the host, what -env names, and CAPSID_LAB=1. CAPSID_TEST_IMAGE is the image's folder, which holds plain
 // files and lies where capsid looks for images by XDG_DATA_HOME.
