@@ -48,13 +48,15 @@ func (c *vsockConn) ReadFrom(r io.Reader) (int64, error) { return copyFrames(c, 
 
 // CloseWrite ends this side's bytes; the peer reads io.EOF after them.
 func (c *vsockConn) CloseWrite() error {
-	raw, err := c.file.SyscallConn()
-	if err != nil {
-		return vsockError(err)
-	}
 	var failed error
-	err = raw.Control(func(fd uintptr) { failed = unix.Shutdown(int(fd), unix.SHUT_WR) })
-	return vsockError(errors.Join(err, failed))
+	raw, err := c.file.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { failed = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	}
+	if err != nil { // there is one reason
+		return net.ErrClosed
+	}
+	return vsockError(failed)
 }
 
 // Close gives the stream up. What was written before reaches the peer.

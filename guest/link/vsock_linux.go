@@ -166,6 +166,9 @@ func (c *vsockConn) connected() error {
 		answer = err
 		return err != unix.ENOTCONN
 	})
+	if err != nil && c.link.isClosed() {
+		return ErrClosed
+	}
 	return vsockError(errors.Join(err, answer))
 }
 
@@ -229,7 +232,7 @@ const fullPause = 50 * time.Millisecond
 func (l *vsockListener) Accept() (net.Conn, error) {
 	raw, err := l.file.SyscallConn()
 	if err != nil {
-		return nil, l.ended(err)
+		return nil, l.ended()
 	}
 	for {
 		var fd int
@@ -239,8 +242,8 @@ func (l *vsockListener) Accept() (net.Conn, error) {
 			fd, from, failed = unix.Accept4(int(s), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 			return failed != unix.EAGAIN
 		})
-		if err != nil {
-			return nil, l.ended(err)
+		if err != nil { // without deadlines there is one reason
+			return nil, l.ended()
 		}
 		switch failed {
 		case nil:
@@ -251,7 +254,7 @@ func (l *vsockListener) Accept() (net.Conn, error) {
 			if c := l.link.newConn(fd, l.port); c != nil {
 				return c, nil
 			}
-			return nil, l.ended(ErrClosed)
+			return nil, l.ended()
 		case unix.EINTR, unix.ECONNABORTED, unix.ECONNRESET:
 		case unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS:
 			time.Sleep(fullPause)
@@ -261,14 +264,11 @@ func (l *vsockListener) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *vsockListener) ended(err error) error {
-	switch {
-	case l.link.isClosed():
+func (l *vsockListener) ended() error {
+	if l.link.isClosed() {
 		return fmt.Errorf("accept on port %d: %w: %w", l.port, ErrClosed, net.ErrClosed)
-	case errors.Is(err, os.ErrClosed):
-		return fmt.Errorf("accept on port %d: %w", l.port, net.ErrClosed)
 	}
-	return fmt.Errorf("accept on port %d: %w", l.port, err)
+	return fmt.Errorf("accept on port %d: %w", l.port, net.ErrClosed)
 }
 
 func (v *vsock) isClosed() bool {

@@ -108,6 +108,9 @@ func TestVsockEnds(t *testing.T) {
 	if _, err := a.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("read after close: %v", err)
 	}
+	if err := a.CloseWrite(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("half-close after close: %v", err)
+	}
 
 	l, err := v.Listen(testPort)
 	if err != nil {
