@@ -1,6 +1,7 @@
 # make run       sets up what is missing and opens Capsid (without a display: the tour in this terminal)
 # make test      everything that can be tested here
 # make lab       what needs a real /dev/kvm, on an emulated machine that has one
+# make lab-arm64  the same on an arm64 machine, which takes long and is no part of make test
 # make lint      gofmt, go vet, staticcheck, govulncheck
 # make bench     figures, each beside a peer in the same run
 # make image     builds the guest image, if it is not there or its parts changed
@@ -14,10 +15,11 @@ TEST_FLAGS ?= -count=1 -timeout 30m
 MACHINES = ./vmm/soft ./app/capsid ./app/e2e ./app/ui
 # Packages that are tested on the lab's /dev/kvm, one after another.
 LAB ?= ./app/lab/selftest
+LAB_ARM64 ?= ./vmm/kvm/board ./vmm/kvm
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: run test lab lint bench deps image build desktop clean
+.PHONY: run test lab lab-arm64 lint bench deps image build desktop clean
 
 run: deps image desktop
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; then exec bin/capsid-desktop; else exec bin/capsid tour; fi
@@ -49,6 +51,13 @@ lab:
 	@sh packaging/deps.sh test
 	$(MAKE) image
 	CGO_ENABLED=0 $(GO) test $(TEST_FLAGS) -p 1 -exec "'$(CURDIR)/bin/capsid-lab'" $(LAB)
+
+# Emulation of emulation: no image, and only what is of arm64.
+lab-arm64:
+	@sh packaging/deps.sh lab-arm64
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-s -o bin/capsid-lab ./app/lab
+	CGO_ENABLED=0 GOARCH=arm64 $(GO) build -trimpath -ldflags=-s -o bin/capsid-lab-arm64 ./app/lab
+	CGO_ENABLED=0 GOARCH=arm64 $(GO) test $(TEST_FLAGS) -p 1 -exec "'$(CURDIR)/bin/capsid-lab'" $(LAB_ARM64)
 
 lint:
 	@sh packaging/deps.sh lint

@@ -1,5 +1,5 @@
 #!/bin/sh
-# deps.sh run|test|lint|bench: says which of the Debian or Ubuntu packages for that purpose are missing, and installs them, as root or by sudo.
+# deps.sh run|test|lint|bench|lab-arm64: says which of the Debian or Ubuntu packages for that purpose are missing, and installs them, as root or by sudo.
 # It does nothing where all are there. Names hold for Debian 12 and 13 and Ubuntu 24.04.
 set -eu
 
@@ -14,8 +14,12 @@ test | bench)
 	# A screen, hands and eyes for the desktop's tests; terminals and clients for the command line's.
 	packages="$packages xvfb xauth xdotool openbox imagemagick fonts-dejavu-core x11-utils tmux sudo curl python3 procps acpica-tools device-tree-compiler"
 	;;
+lab-arm64)
+	# The emulator, and what takes a kernel's package apart: see guest/image, FetchKernel.
+	packages="qemu-system-arm kmod tar"
+	;;
 *)
-	echo "usage: deps.sh run|test|lint|bench" >&2
+	echo "usage: deps.sh run|test|lint|bench|lab-arm64" >&2
 	exit 2
 	;;
 esac

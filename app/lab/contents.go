@@ -12,8 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
-
-	"capsid/guest/image"
 )
 
 // programs are those of Capsid, and what it calls that the image has not: where they are there.
@@ -30,13 +28,13 @@ func programs(env []string) []string {
 }
 
 // writeInitrd writes the outer initramfs: the modules' archive, then ours.
-func writeInitrd(to, modules string, s spec, o options) error {
+func writeInitrd(to string, t target, p parts, s spec, o options) error {
 	f, err := os.Create(to)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	m, err := os.Open(modules)
+	m, err := os.Open(p.modules)
 	if err != nil {
 		return err
 	}
@@ -45,18 +43,15 @@ func writeInitrd(to, modules string, s spec, o options) error {
 		return err
 	}
 	a := newArchive(f)
-	if err := fill(a, s, o); err != nil {
+	if err := fill(a, t, s, o); err != nil {
 		return err
 	}
 	return errors.Join(a.close(), f.Close())
 }
 
-func fill(a *archive, s spec, o options) error {
-	self, err := os.Executable()
+func fill(a *archive, t target, s spec, o options) error {
+	self, err := t.init()
 	if err != nil {
-		return err
-	}
-	if err := checkStatic(self); err != nil {
 		return err
 	}
 	if err := a.file("/init", self); err != nil {
@@ -72,7 +67,11 @@ func fill(a *archive, s spec, o options) error {
 	if err := a.folder(dir); err != nil {
 		return err
 	}
-	for _, path := range slices.Concat(programs(s.Env), o.with) {
+	with := o.with
+	if !t.foreign() {
+		with = append(programs(s.Env), with...)
+	}
+	for _, path := range with {
 		path, err := filepath.Abs(path)
 		if err != nil {
 			return err
@@ -113,12 +112,12 @@ func packageFiles(a *archive, dir string) error {
 }
 
 // newSpec is what the lab is told of this process and its options.
-func newSpec(o options, img *image.Image) (spec, error) {
+func newSpec(o options, t target, p parts) (spec, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return spec{}, err
 	}
-	s := spec{Command: slices.Clone(o.command), Dir: dir, Image: img.Digest, OneOutput: sameFile(1, 2)}
+	s := spec{Command: slices.Clone(o.command), Dir: dir, Image: p.name, Root: p.root != "", NoKVM: t.noKVM, OneOutput: sameFile(1, 2)}
 	// What is a path here is one there. A bare name is for the lab's own PATH.
 	if strings.Contains(s.Command[0], "/") {
 		if s.Command[0], err = filepath.Abs(s.Command[0]); err != nil {

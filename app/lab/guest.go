@@ -120,25 +120,14 @@ func mountAll(list []mount) error {
 // prepare makes the root that the program sees, and the machine's surroundings.
 func prepare(s spec) error {
 	if _, err := os.Stat("/dev/kvm"); err != nil {
-		return errors.New("the lab has no /dev/kvm: its kernel did not take kvm_amd, or QEMU has no SVM (before 6.2)")
+		return errors.New("the lab has no /dev/kvm: " + s.NoKVM)
 	}
-	if err := mountAll([]mount{
-		{"/dev/vda", "/lab/root", "erofs", unix.MS_RDONLY, ""},
-		{"tmpfs", "/lab/layer", "tmpfs", 0, ""},
-	}); err != nil {
+	if err := s.mountRoot(); err != nil {
 		return err
-	}
-	for _, dir := range []string{"/lab/layer/upper", "/lab/layer/work"} {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return err
-		}
 	}
 	image := filepath.Join(imagesDir, s.Image)
-	if err := mountAll([]mount{{"overlay", "/lab/new", "overlay", 0, "lowerdir=" + filesDir + ":/lab/root,upperdir=/lab/layer/upper,workdir=/lab/layer/work"}}); err != nil {
-		return err
-	}
 	// The outer root cannot be left by pivot_root(2): it is the first of all. switch_root(8) does the same.
-	if err := os.Chdir("/lab/new"); err != nil {
+	if err := os.Chdir(newRoot); err != nil {
 		return err
 	}
 	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
@@ -156,11 +145,11 @@ func prepare(s spec) error {
 		{"tmpfs", "/run", "tmpfs", 0, "mode=755"},
 		{"tmpfs", "/run/user/0", "tmpfs", 0, "mode=700"},
 		{"cgroup2", "/sys/fs/cgroup", "cgroup2", 0, ""},
-		{"/dev/vdb", image, "iso9660", unix.MS_RDONLY, diskOptions},
+		{"/dev/vda", image, "iso9660", unix.MS_RDONLY, diskOptions},
 	}); err != nil {
 		return err
 	}
-	for _, dir := range []string{"/lab/state", "/lab/cache", "/lab/config"} {
+	for _, dir := range []string{"/lab/state", "/lab/cache", "/lab/config", "/tmp"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -172,6 +161,25 @@ func prepare(s spec) error {
 		return err
 	}
 	return loopbackUp()
+}
+
+// mountRoot makes the root: that of the image with what was taken along and a layer in memory over it, or what was taken along alone.
+func (s spec) mountRoot() error {
+	if !s.Root {
+		return mountAll([]mount{{filesDir, newRoot, "", unix.MS_BIND, ""}})
+	}
+	if err := mountAll([]mount{
+		{"/dev/vdb", "/lab/root", "erofs", unix.MS_RDONLY, ""},
+		{"tmpfs", "/lab/layer", "tmpfs", 0, ""},
+	}); err != nil {
+		return err
+	}
+	for _, dir := range []string{"/lab/layer/upper", "/lab/layer/work"} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return mountAll([]mount{{"overlay", newRoot, "overlay", 0, "lowerdir=" + filesDir + ":/lab/root,upperdir=/lab/layer/upper,workdir=/lab/layer/work"}})
 }
 
 func loopbackUp() error {

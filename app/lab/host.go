@@ -27,9 +27,16 @@ func host(ctx context.Context, o options) (int, error) {
 	signal.Notify(ends, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() { cancel(fmt.Errorf("ended by a signal: %v", <-ends)) }()
 
+	t, err := chooseTarget(o)
+	if err != nil {
+		return 0, err
+	}
+	if o.qemu == "" {
+		o.qemu = t.qemu
+	}
 	qemu, err := exec.LookPath(o.qemu)
 	if err != nil {
-		return 0, fmt.Errorf("no QEMU: %w: apt install qemu-system-x86", err)
+		return 0, fmt.Errorf("no QEMU: %w: apt install %s", err, t.pkg)
 	}
 	begun := time.Now()
 	work, err := os.MkdirTemp("", "capsid-lab-")
@@ -37,7 +44,7 @@ func host(ctx context.Context, o options) (int, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(work)
-	s, args, err := furnish(ctx, o, work)
+	s, args, err := furnish(ctx, o, t, work)
 	if err != nil {
 		return 0, err
 	}
@@ -56,28 +63,24 @@ func host(ctx context.Context, o options) (int, error) {
 }
 
 // furnish makes what the machine starts from, as files in work, and its command line.
-func furnish(ctx context.Context, o options, work string) (spec, []string, error) {
-	img, err := openImage(o.image)
+func furnish(ctx context.Context, o options, t target, work string) (spec, []string, error) {
+	p, err := findParts(ctx, o, t)
 	if err != nil {
 		return spec{}, nil, err
 	}
-	modules, err := cachedModules(ctx, img)
-	if err != nil {
-		return spec{}, nil, err
-	}
-	s, err := newSpec(o, img)
+	s, err := newSpec(o, t, p)
 	if err != nil {
 		return spec{}, nil, err
 	}
 	initrd := filepath.Join(work, "initrd.img")
-	if err := writeInitrd(initrd, modules, s, o); err != nil {
+	if err := writeInitrd(initrd, t, p, s, o); err != nil {
 		return s, nil, fmt.Errorf("initramfs: %w", err)
 	}
-	disk, err := writeDisk(work, img.Dir)
+	disk, err := writeDisk(work, p.folder)
 	if err != nil {
 		return s, nil, fmt.Errorf("disk of the image's folder: %w", err)
 	}
-	return s, args(o, img.Kernel(), initrd, img.Root(), disk), nil
+	return s, args(o, t, p, initrd, disk), nil
 }
 
 // watchParent cancels when the process that started this one has ended, however it did. The signal of prctl(2) would come already when its thread ends.

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -15,8 +16,54 @@ import (
 )
 
 // kernelModules is what the lab's init loads: its disks and their file systems, KVM, and loop devices for tests that want one.
-func kernelModules() []string {
-	return []string{"virtio_pci", "virtio_console", "virtio_blk", "erofs", "overlay", "isofs", "loop", "kvm", "kvm_amd"}
+func (t target) kernelModules() []string {
+	return append([]string{"virtio_pci", "virtio_console", "virtio_blk", "erofs", "overlay", "isofs", "loop"}, t.modules...)
+}
+
+// parts are the files that the lab starts from.
+type parts struct {
+	kernel, modules string
+	root            string // of the program's root; empty: there is none
+	folder          string // what tests take for an image's
+	name            string // of that folder in the lab
+}
+
+func findParts(ctx context.Context, o options, t target) (parts, error) {
+	if t.foreign() {
+		return cachedKernel(ctx, t)
+	}
+	img, err := openImage(o.image)
+	if err != nil {
+		return parts{}, err
+	}
+	modules, err := cachedModules(ctx, img, t.kernelModules())
+	return parts{img.Kernel(), modules, img.Root(), img.Dir, img.Digest}, err
+}
+
+// cachedKernel is the distribution's kernel for another processor, which is fetched once.
+func cachedKernel(ctx context.Context, t target) (parts, error) {
+	dir, err := cacheDir()
+	if err != nil {
+		return parts{}, err
+	}
+	name := "kernel-" + t.arch + "-" + keyOf(t.kernelModules())
+	dir = filepath.Join(dir, name)
+	p := parts{kernel: filepath.Join(dir, "vmlinuz"), modules: filepath.Join(dir, "modules.cpio"), folder: dir, name: name}
+	if _, err := os.Stat(dir); err == nil {
+		return p, nil
+	}
+	work, err := os.MkdirTemp(filepath.Dir(dir), ".kernel-")
+	if err != nil {
+		return p, err
+	}
+	err = image.FetchKernel(ctx, t.arch, work, io.Discard, t.kernelModules()...)
+	if err == nil {
+		err = os.Rename(work, dir)
+	}
+	if err != nil {
+		return p, errors.Join(err, os.RemoveAll(work))
+	}
+	return p, nil
 }
 
 func openImage(dir string) (*image.Image, error) {
@@ -34,24 +81,20 @@ func openImage(dir string) (*image.Image, error) {
 }
 
 // cachedModules is the archive of the kernel's modules. It takes seconds to make, so it is kept for the next time.
-func cachedModules(ctx context.Context, img *image.Image) (string, error) {
-	cache, err := os.UserCacheDir()
+func cachedModules(ctx context.Context, img *image.Image, names []string) (string, error) {
+	dir, err := cacheDir()
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, "capsid", "lab")
-	file := filepath.Join(dir, modulesKey(img)+".cpio")
+	file := filepath.Join(dir, keyOf(img.Manifest.Kernel, img.Manifest.Files["vmlinuz"].SHA256, names)+".cpio")
 	if _, err := os.Stat(file); err == nil {
 		return file, nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
 	}
 	f, err := os.CreateTemp(dir, ".modules-")
 	if err != nil {
 		return "", err
 	}
-	err = errors.Join(img.WriteModules(ctx, f, "", kernelModules()...), f.Close())
+	err = errors.Join(img.WriteModules(ctx, f, "", names...), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), file)
 	}
@@ -61,8 +104,17 @@ func cachedModules(ctx context.Context, img *image.Image) (string, error) {
 	return file, nil
 }
 
-func modulesKey(img *image.Image) string {
+func cacheDir() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "capsid", "lab")
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+func keyOf(values ...any) string {
 	h := sha256.New()
-	fmt.Fprintln(h, img.Manifest.Kernel, img.Manifest.Files["vmlinuz"].SHA256, kernelModules())
+	fmt.Fprintln(h, values...)
 	return hex.EncodeToString(h.Sum(nil))[:32]
 }

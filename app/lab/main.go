@@ -1,11 +1,15 @@
 //go:build linux
 
-// Capsid-lab runs a program on a machine that has a real /dev/kvm, whatever the host has: QEMU emulates a processor with AMD's virtualization, and
-// the distribution's kernel of the newest image drives it. Its first use is as a wrapper of go test,
+// Capsid-lab runs a program on a machine that has a real /dev/kvm, whatever the host has: QEMU emulates a processor with virtualization
+// (AMD's, or arm64's EL2), and the distribution's kernel of the newest image drives it. Its first use is as a wrapper of go test,
 //
 //	CGO_ENABLED=0 go test -exec "$PWD/bin/capsid-lab" ./vmm/kvm/...
 //
 // and people give it a command (capsid-lab -- lscpu) or ask for a shell (capsid-lab -shell).
+//
+// A program for another processor than the host's (GOARCH=arm64 go test -exec …) gets a lab of its kind. That needs capsid-lab-arm64, which is this program
+// for that processor, beside this one; it has the distribution's kernel, which is fetched at the first time, but no image: the root holds only what is
+// taken along, and CAPSID_TEST_IMAGE a kernel and an initramfs without an init.
 //
 // # What the program finds
 //
@@ -45,6 +49,7 @@ func main() {
 
 // options are the flags, and the command after them.
 type options struct {
+	arch        string
 	image       string
 	qemu        string
 	memory      int
@@ -66,8 +71,9 @@ func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 func parse(args []string) (options, error) {
 	o := options{}
 	f := flag.NewFlagSet("capsid-lab", flag.ContinueOnError)
+	f.StringVar(&o.arch, "arch", "", "the lab's `processor`, amd64 or arm64; default: the program's")
 	f.StringVar(&o.image, "image", "", "the image's `folder`; default: $CAPSID_TEST_IMAGE, or the newest")
-	f.StringVar(&o.qemu, "qemu", "qemu-system-x86_64", "the `program` that emulates")
+	f.StringVar(&o.qemu, "qemu", "", "the `program` that emulates; default: QEMU's for the processor")
 	f.IntVar(&o.memory, "memory", 3072, "the machine's memory in `MiB`")
 	f.DurationVar(&o.bootTimeout, "boot-timeout", 3*time.Minute, "how long the machine may take until the program starts")
 	f.DurationVar(&o.timeout, "timeout", 0, "how long the program may take; 0 is for ever")

@@ -20,26 +20,27 @@ const (
 	consoleFD = 4
 )
 
-// kernelArgs are the outer kernel's. A panic resets the machine, which ends QEMU (-no-reboot).
-const kernelArgs = "console=ttyS0 edd=off 8250.nr_uarts=1 panic=-1 loglevel=5 tsc=reliable no_timer_check lpj=8000000 nowatchdog rcupdate.rcu_cpu_stall_suppress=1 " +
-	"cryptomgr.notests mitigations=off audit=0 random.trust_cpu=on rcupdate.rcu_expedited=1"
+// commonKernel are the outer kernel's parameters on every processor. A panic resets the machine, which ends QEMU (-no-reboot).
+const commonKernel = " panic=-1 loglevel=5 nowatchdog rcupdate.rcu_cpu_stall_suppress=1 cryptomgr.notests mitigations=off audit=0 random.trust_cpu=on " +
+	"rcupdate.rcu_expedited=1"
 
-// args is QEMU's command line. One processor in one thread: the emulated VMRUN was seen to be right so.
-func args(o options, kernel, initrd, root, disk string) []string {
-	return []string{
+// args is QEMU's command line.
+func args(o options, t target, p parts, initrd, disk string) []string {
+	list := append([]string{
 		"-name", "capsid-lab", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-accel", "tcg,thread=single,tb-size=512",
-		"-machine", "q35,vmport=off,smbus=off,sata=off,usb=off,hpet=off,i8042=off,graphics=off",
-		"-cpu", "max,+svm,+npt,-la57",
 		"-smp", "1", "-m", strconv.Itoa(o.memory) + "M",
-		"-kernel", kernel, "-initrd", initrd, "-append", kernelArgs,
+		"-kernel", p.kernel, "-initrd", initrd, "-append", t.kernel + commonKernel,
 		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", consoleFD), "-serial", "chardev:console",
 		"-chardev", fmt.Sprintf("socket,id=link,fd=%d", linkFD),
 		"-device", "virtio-serial-pci,max_ports=2", "-device", "virtserialport,chardev=link,name=" + link.PortName,
 		"-object", "rng-builtin,id=rng", "-device", "virtio-rng-pci,rng=rng",
-		"-blockdev", blockdev("root", "raw", root), "-device", "virtio-blk-pci,drive=root",
 		"-blockdev", blockdev("image", "vmdk", disk), "-device", "virtio-blk-pci,drive=image",
+	}, t.machine...)
+	if p.root != "" {
+		list = append(list, "-blockdev", blockdev("root", "raw", p.root), "-device", "virtio-blk-pci,drive=root")
 	}
+	return list
 }
 
 // blockdev describes a read-only disk in JSON (qapi/block-core.json), where a path may have any characters.

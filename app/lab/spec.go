@@ -9,6 +9,7 @@ const (
 	specFile    = "/lab/spec.json"
 	modulesList = "/etc/capsid/modules" // of image.WriteModules
 	filesDir    = "/lab/files"          // what becomes a layer of the root
+	newRoot     = "/lab/new"
 )
 
 // imagesDir is where the image lies in the lab, below XDG_DATA_HOME as capsid has it.
@@ -23,6 +24,8 @@ type spec struct {
 	Env     []string `json:"env"`
 	Dir     string   `json:"dir"`
 	Image   string   `json:"image"` // the folder's name below imagesDir
+	Root    bool     `json:"root"`  // there is a root file system on the second disk
+	NoKVM   string   `json:"noKVM"` // why there may be no /dev/kvm
 	// OneOutput has standard output and error in one stream, as they are on the host: their order is kept.
 	OneOutput bool `json:"oneOutput"`
 	Terminal  bool `json:"terminal"`
