@@ -2,6 +2,7 @@ package virtio
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 )
 
@@ -83,5 +84,40 @@ func BenchmarkBlock(b *testing.B) {
 				})
 			}
 		}
+	}
+}
+
+// One request after the other by a driver that rests in the kernel between them, as a processor does, not in Go's scheduler.
+func BenchmarkBlockLatency(b *testing.B) {
+	for kind, name := range map[uint32]string{blockIn: "read", blockOut: "write"} {
+		b.Run(name, func(b *testing.B) {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			const size, n = 64 << 20, 4096
+			f, _ := testFile(b, size, false)
+			d := testBlock(b, f, false, allFeatures)
+			irq, err := newEvent()
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(irq.close) // after the device, which was made before
+			d.dev.Pause()
+			d.dev.irq = irq.signal
+			d.dev.Resume()
+			q := d.queues[0]
+			header, data, status := d.room(16), d.room(n), d.room(1)
+			header.write, data.write = false, kind == blockIn
+			i := 0
+			for b.Loop() {
+				copy(d.bytes(header.at, 16), blockHeader(kind, uint64(i*n%size/sectorSize)))
+				i++
+				q.setUsedEvent(q.lastUsed)
+				q.add(true, header, data, status)
+				d.dev.kicks[0].signal()
+				for _, _, ok := q.get(); !ok; _, _, ok = q.get() {
+					irq.wait()
+				}
+			}
+		})
 	}
 }

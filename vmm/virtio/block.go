@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 )
 
 // Features of a block device (§5.2.3).
@@ -137,15 +138,16 @@ func (b *Block) ReadConfig(p []byte, off uint64) {
 
 func (b *Block) WriteConfig(p []byte, off uint64) {}
 
-// blockRun is the time from Start to Stop.
+// blockRun is the time from Start to Stop. One worker at a time leads: it takes requests from the ring, does at once what cannot block, and hands the lead
+// on before it does what can. So no request waits for another goroutine to wake, and a slow disk stops nobody else. When all are busy, requests wait in
+// the ring.
 type blockRun struct {
 	*Block
 	queue   *Queue
-	through bool               // each write goes to the disk before it is done
-	stop    chan struct{}      // closed by Stop
-	free    chan *blockRequest // what may be taken from the ring yet
-	work    chan *blockRequest // for the workers; it has room for all
-	done    sync.WaitGroup
+	through bool          // each write goes to the disk before it is done
+	lead    chan struct{} // one token
+	stopped atomic.Bool
+	workers sync.WaitGroup
 }
 
 func (b *Block) Start(r Running) {
@@ -153,21 +155,14 @@ func (b *Block) Start(r Running) {
 		return
 	}
 	run := &blockRun{
-		Block: b, queue: r.Queues[0],
+		Block: b, queue: r.Queues[0], lead: make(chan struct{}, 1),
 		// §5.2.6.2: a driver that was offered flushes and did not take them has no other way to a stable write.
 		through: r.Features&blockFlush == 0,
-		stop:    make(chan struct{}),
-		free:    make(chan *blockRequest, blockWorkers), work: make(chan *blockRequest, blockWorkers),
 	}
+	run.lead <- struct{}{}
 	for range blockWorkers {
-		run.free <- new(blockRequest)
-		run.done.Go(run.serve)
+		run.workers.Go(func() { run.serve(r.Fail) })
 	}
-	run.done.Go(func() {
-		if err := run.take(); err != nil {
-			r.Fail(err)
-		}
-	})
 	b.run = run
 }
 
@@ -175,61 +170,59 @@ func (b *Block) Stop() {
 	if b.run == nil {
 		return
 	}
-	close(b.run.stop)
+	b.run.stopped.Store(true)
 	b.run.queue.Wake()
-	b.run.done.Wait()
+	b.run.workers.Wait()
 	b.run = nil
 }
 
-// take takes requests from the ring as long as there are free workers. It does at once what cannot block.
-func (b *blockRun) take() error {
-	defer close(b.work)
-	defer b.queue.Signal()
+func (b *blockRun) serve(fail func(error)) {
+	var r blockRequest
 	for {
-		var r *blockRequest
-		select {
-		case <-b.stop:
-			return nil
-		case r = <-b.free:
+		<-b.lead
+		ok, err := b.take(&r)
+		if err != nil {
+			b.stopped.Store(true)
+			fail(err)
 		}
+		b.queue.Signal() // of those that were done at once
+		b.lead <- struct{}{}
+		if !ok || err != nil {
+			return
+		}
+		b.slow(&r)
+		b.finish(&r)
+		b.queue.Signal()
+	}
+}
+
+// take leads until there is a request that may take time. It returns false when the device has stopped.
+func (b *blockRun) take(r *blockRequest) (bool, error) {
+	for !b.stopped.Load() {
 		ok, err := b.queue.Pop(&r.chain)
-		if err == nil && ok {
-			err = b.parse(r)
+		if err != nil {
+			return false, err
 		}
-		switch {
-		case err != nil:
-			return err
-		case !ok:
-			b.free <- r
+		if !ok {
 			b.queue.Signal()
 			if !b.queue.Rearm() {
 				b.queue.Wait()
 			}
-			select {
-			case <-b.stop: // it may be why Wait returned
-				return nil
-			default:
-			}
-		case b.quick(r):
-			b.finish(r)
-		default:
-			b.queue.Signal() // for those that were done at once
-			b.work <- r
+			continue
 		}
-	}
-}
-
-func (b *blockRun) serve() {
-	for r := range b.work {
-		b.slow(r)
+		if err := b.parse(r); err != nil {
+			return false, err
+		}
+		if !b.quick(r) {
+			return true, nil
+		}
 		b.finish(r)
-		b.queue.Signal()
 	}
+	return false, nil
 }
 
 // finish returns a request to the driver.
 func (b *blockRun) finish(r *blockRequest) {
 	r.answer[0] = r.status
 	b.queue.Push(r.chain.Head, r.room)
-	b.free <- r
 }
