@@ -47,7 +47,6 @@ type vsockScript struct {
 	asked   []func(bool)
 	far     []*os.File
 	cancels []func()
-	pending int // dials not answered
 	out, in buffer
 	event   buffer
 }

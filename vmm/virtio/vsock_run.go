@@ -256,7 +256,7 @@ func (r *vsockRun) passGate() (bool, error) {
 		case err != nil:
 			return false, err
 		case ok:
-			// struct virtio_vsock_event with VIRTIO_VSOCK_EVENT_TRANSPORT_RESET, which is 0 (§5.10.6.6).
+			// struct virtio_vsock_event with VIRTIO_VSOCK_EVENT_TRANSPORT_RESET, which is 0 (§5.10.6.7).
 			n := Scatter(c.Writable, make([]byte, 4), 0)
 			q.Push(c.Head, uint32(n))
 			v.gate, v.gateAt = gateRefill, offered(q)

@@ -35,7 +35,7 @@ const (
 	// largeBuffer is how many bytes the guest may send that the host's end has not taken. Linux sends no more than this either, by its
 	// default (net/vmw_vsock/af_vsock.c, VSOCK_DEFAULT_BUFFER_SIZE).
 	largeBuffer = 256 << 10
-	// smallBuffer is that for streams beyond largeStreams of them, so that all together stay below 80 MiB.
+	// smallBuffer is that for streams beyond largeStreams of them, so that all that the guest may open stay below 80 MiB together.
 	smallBuffer  = 16 << 10
 	largeStreams = 64
 )
@@ -101,7 +101,7 @@ func (v *Vsock) connect(s *vsockStream) (*os.File, error) {
 		err = unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_SNDBUF, smallBuffer)
 	}
 	s.fd = pair[0]
-	if err == nil && v.run != nil {
+	if err == nil {
 		err = v.run.watch(s, unix.EPOLL_CTL_ADD)
 	}
 	if err != nil {
@@ -325,7 +325,7 @@ func (v *Vsock) flushed(s *vsockStream) {
 
 // watch follows the buffer: only while it holds something it matters whether the socket takes more.
 func (v *Vsock) watch(s *vsockStream) {
-	if v.run != nil && v.run.watch(s, unix.EPOLL_CTL_MOD) != nil {
+	if v.run.watch(s, unix.EPOLL_CTL_MOD) != nil {
 		v.reset(s, nil) // the kernel lacks memory
 	}
 }
