@@ -58,6 +58,8 @@ func host(ctx context.Context, o options) (int, error) {
 			fmt.Fprintf(os.Stderr, "capsid-lab: %s after %.1f s\n", what, time.Since(begun).Seconds())
 		}
 	}
+	// Once the machine runs, QEMU has all of them open: so they are gone even if this process is killed.
+	m.started = func() { os.RemoveAll(work) }
 	m.note("QEMU runs")
 	return m.run(ctx, o, s)
 }

@@ -44,7 +44,7 @@ func lab(t *testing.T, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), roleVariable+"="+roleLab, "CAPSID_LAB_TEST=passed", "NAMED=too", "OTHER=not")
+	cmd.Env = append(os.Environ(), roleVariable+"="+roleLab, "TMPDIR="+t.TempDir(), "CAPSID_LAB_TEST=passed", "NAMED=too", "OTHER=not")
 	return cmd
 }
 

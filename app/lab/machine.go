@@ -32,6 +32,7 @@ type machine struct {
 	reading sync.WaitGroup // of the console
 	mux     *link.Mux
 	note    func(what string)
+	started func() // is called when the program starts
 }
 
 func start(o options, qemu string, args []string) (*machine, error) {

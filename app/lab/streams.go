@@ -55,6 +55,7 @@ func (m *machine) run(ctx context.Context, o options, s spec) (int, error) {
 				return 0, errors.New(msg.Absent)
 			case msg.Started:
 				m.note("the program starts")
+				m.started()
 				boot.Stop()
 				if o.timeout > 0 {
 					deadline = time.After(o.timeout)
