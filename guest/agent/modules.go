@@ -19,7 +19,7 @@ type module struct {
 	file *os.File
 }
 
-// openModules opens what the initramfs lists. The first list ends with the last module that the root needs; the rest can wait
+// openModules opens what the initramfs lists. The first list ends with the last module that the root or the link needs; the rest can wait
 // until the host has been let in.
 func openModules() (first, rest []module, err error) {
 	raw, err := os.ReadFile(moduleList)
@@ -37,7 +37,7 @@ func openModules() (first, rest []module, err error) {
 		m := module{strings.TrimSuffix(filepath.Base(path), ".ko"), f}
 		rest = append(rest, m)
 		switch m.name {
-		case "virtio_blk", "virtio_console", "erofs", "ext4", "overlay":
+		case "virtio_blk", "virtio_console", "vmw_vsock_virtio_transport", "erofs", "ext4", "overlay":
 			first, rest = append(first, rest...), nil
 		}
 	}
