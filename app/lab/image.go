@@ -48,7 +48,7 @@ func cachedKernel(ctx context.Context, t target) (parts, error) {
 	}
 	name := "kernel-" + t.arch + "-" + keyOf(t.kernelModules())
 	dir = filepath.Join(dir, name)
-	p := parts{kernel: filepath.Join(dir, "vmlinuz"), modules: filepath.Join(dir, "modules.cpio"), folder: dir, name: name}
+	p := parts{kernel: filepath.Join(dir, "vmlinux"), modules: filepath.Join(dir, "modules.cpio"), folder: dir, name: name}
 	if _, err := os.Stat(dir); err == nil {
 		return p, nil
 	}

@@ -13,7 +13,7 @@ import (
 
 // FetchKernel makes, in the folder dir, what a machine of another architecture boots, less the root file system, which only an emulator could make:
 //
-//	vmlinuz      the kernel of the release that images are made of
+//	vmlinux      the kernel of the release that images are made of, unpacked
 //	initrd.img   the modules that guests load, without an init
 //	modules.cpio those that names lists, and all that they need, as WriteModules writes them
 //
@@ -50,7 +50,13 @@ func fetchKernel(ctx context.Context, d *distribution, arch, dir, work string, l
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(filepath.Join(dir, modulesFile), filepath.Join(dir, initrdFile)); err != nil {
+	if err := makeKernel(dir); err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	if err := os.Remove(filepath.Join(dir, packedFile)); err != nil {
+		return err
+	}
+	if err := asInitrd(dir); err != nil {
 		return err
 	}
 	tree, err := openModules(filepath.Join(kernel, "lib", "modules", release))
@@ -70,6 +76,16 @@ func fetchKernel(ctx context.Context, d *distribution, arch, dir, work string, l
 		return err
 	}
 	return errors.Join(writeArchive(out, entries), out.Close())
+}
+
+// asInitrd makes an initramfs of the modules, as writeInitrd does, but without an init.
+func asInitrd(dir string) error {
+	f, err := os.OpenFile(filepath.Join(dir, modulesFile), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(nullDevice())
+	return errors.Join(err, f.Close(), os.Rename(filepath.Join(dir, modulesFile), filepath.Join(dir, initrdFile)))
 }
 
 // foreignKernel is run by sh in the folder of aptFolder, with the package that names the current kernel as $1. It does as kernelHook does.
