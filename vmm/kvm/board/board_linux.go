@@ -3,6 +3,7 @@
 package board
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -136,7 +137,7 @@ func (b *Board) addDevices(cfg Config) error {
 	b.vsock = virtio.NewVsock(virtio.VsockConfig{CID: GuestCID, Request: cfg.Stream})
 	b.bus.base, b.bus.windows = slotBase, b.platform.windows()
 	devices := []virtio.Device{
-		virtio.NewConsole(cfg.Console), b.vsock, virtio.NewEntropy(nil), virtio.NewBalloon(virtio.Shared.Discard, virtio.Shared.Zeroes()),
+		virtio.NewConsole(cfg.Console), b.vsock, virtio.NewEntropy(rand.Reader), virtio.NewBalloon(virtio.Shared.Discard, virtio.Shared.Zeroes()),
 	}
 	for i, d := range cfg.Disks {
 		block, err := virtio.NewBlock(virtio.BlockConfig{File: d.File, ReadOnly: d.ReadOnly, Serial: fmt.Sprintf("disk%d", i)})
