@@ -94,13 +94,13 @@ func BenchmarkBlockLatency(b *testing.B) {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			const size, n = 64 << 20, 4096
-			f, _ := testFile(b, size, false)
-			d := testBlock(b, f, false, allFeatures)
 			irq, err := newEvent()
 			if err != nil {
 				b.Fatal(err)
 			}
-			b.Cleanup(irq.close) // after the device, which was made before
+			b.Cleanup(irq.close)
+			f, _ := testFile(b, size, false)
+			d := testBlock(b, f, false, allFeatures)
 			d.dev.Pause()
 			d.dev.irq = irq.signal
 			d.dev.Resume()
