@@ -61,6 +61,7 @@ var hostile = []struct {
 		for i := range uint16(65) {
 			q.d.setDescAt(table, i, descriptor{0, ramSize, descWrite | descNext, i + 1})
 		}
+		q.d.setDescAt(table, 64, descriptor{0, ramSize, descWrite, 0})
 		q.setDesc(0, descriptor{table, descSize * 65, descIndirect, 0})
 		q.offer(0)
 	}},
@@ -240,6 +241,10 @@ func TestHostileRepeats(t *testing.T) {
 	q.Push(0, 0)
 	if ok, err := q.Pop(&c); !ok || err != nil {
 		t.Errorf("after one has returned: %v, %v", ok, err)
+	}
+	binary.LittleEndian.PutUint16(b, 3) // and takes two back
+	if ok, err := q.Pop(&c); ok || !errors.Is(err, ErrRing) {
+		t.Errorf("an index that went back: %v, %v", ok, err)
 	}
 }
 

@@ -288,35 +288,17 @@ func TestMMIOInterrupt(t *testing.T) {
 
 // Close ends the device whatever it does, and a fault that comes too late is told to nobody.
 func TestMMIOClose(t *testing.T) {
-	d := newDriver(t, &echo{})
+	e := &echo{}
+	d := newDriver(t, e)
 	d.start(allFeatures)
-	var fail func(error)
-	e := d.dev.dev.(*echo)
-	d.dev.Pause()
-	d.dev.dev = failing{e, &fail}
-	d.dev.Resume()
 	d.works()
 	d.dev.Close()
 	d.dev.Close()
-	if e.run != nil {
-		t.Error("the device runs")
-	}
-	fail(errors.New("too late"))
 	d.dev.Resume()
-	d.dev.mu.Lock() // Fail's goroutine has been here or comes now
+	d.dev.mu.Lock()
+	d.dev.failed(errors.New("too late"))
 	d.dev.mu.Unlock()
-	if e.run != nil || d.dev.broken {
+	if e.run != nil || d.dev.broken || len(d.faults) > 0 {
 		t.Error("the device runs, or failed, after Close")
 	}
-}
-
-// failing takes a device's Fail away.
-type failing struct {
-	*echo
-	fail *func(error)
-}
-
-func (f failing) Start(r Running) {
-	*f.fail = r.Fail
-	f.echo.Start(r)
 }
