@@ -12,9 +12,10 @@ GO ?= go
 export CAPSID_BIN = $(CURDIR)/bin
 TEST_FLAGS ?= -count=1 -timeout 30m
 # Packages that boot machines or open windows: one at a time, since emulation takes all processors that there are.
-MACHINES = ./vmm/soft ./app/capsid ./app/e2e ./app/ui
-# Packages that are tested on the lab's /dev/kvm, one after another.
-LAB ?= ./app/lab/selftest
+MACHINES = ./vmm/soft ./app/lab ./app/capsid ./app/e2e ./app/ui
+# Packages that are tested on the lab's /dev/kvm, one after another; and of app/e2e what is about it.
+LAB ?= ./vmm/kvm/board ./vmm/kvm
+LAB_E2E ?= TestSessionOnKVM
 LAB_ARM64 ?= ./vmm/kvm/board ./vmm/kvm
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
@@ -39,18 +40,20 @@ desktop: build
 image: build
 	bin/capsid image build
 
-# vmm/soft's test program is the guest's first process too, so it is linked statically.
+# The test programs of vmm/soft and app/lab are the first processes of machines too, so they are linked statically.
 test:
 	@sh packaging/deps.sh test
 	$(MAKE) image desktop
 	$(GO) test $(TEST_FLAGS) $(filter-out $(MACHINES:./%=capsid/%),$(shell $(GO) list ./...))
-	CGO_ENABLED=0 $(GO) test $(TEST_FLAGS) ./vmm/soft
-	$(GO) test $(TEST_FLAGS) -p 1 $(filter-out ./vmm/soft,$(MACHINES))
+	CGO_ENABLED=0 $(GO) test $(TEST_FLAGS) -p 1 ./vmm/soft ./app/lab
+	$(GO) test $(TEST_FLAGS) -p 1 $(filter-out ./vmm/soft ./app/lab,$(MACHINES))
+	$(MAKE) lab
 
 lab:
 	@sh packaging/deps.sh test
 	$(MAKE) image
 	CGO_ENABLED=0 $(GO) test $(TEST_FLAGS) -p 1 -exec "'$(CURDIR)/bin/capsid-lab'" $(LAB)
+	CGO_ENABLED=0 $(GO) test $(TEST_FLAGS) -exec "'$(CURDIR)/bin/capsid-lab'" -run '$(LAB_E2E)' ./app/e2e
 
 # Emulation of emulation: no image, and only what is of arm64.
 lab-arm64:
