@@ -57,15 +57,15 @@ type Vsock struct {
 	lastID   uint64
 	lastPort uint32
 	closed   bool
-	dialed   int            // how many streams exist that the host has opened
-	taken    int            // and the guest
-	large    int            // how many of both have a large buffer
-	turn     []*vsockStream // streams that have something for the guest, each once
+	dialed   int                    // how many streams exist that the host has opened
+	taken    int                    // and the guest
+	classes  [len(vsockBuffers)]int // and how many of both have which buffer
+	turn     []*vsockStream         // streams that have something for the guest, each once
 	refusals []vsockHeader
 	gate     gateState
 	gateAt   uint16 // the event queue's available index when the event was sent
 	calls    []func()
-	spare    []byte // a large buffer to be used again
+	spare    []byte // a buffer of the first class to be used again
 	run      *vsockRun
 }
 

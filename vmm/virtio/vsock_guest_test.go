@@ -56,7 +56,10 @@ type vconn struct {
 	hostTaken  uint32
 }
 
-const rxRoom = 4096
+const (
+	rxRoom      = 4096
+	guestBuffer = 256 << 10 // af_vsock.c, VSOCK_DEFAULT_BUFFER_SIZE
+)
 
 // newGuest sets a device up with Linux's queues. More is done by the test.
 func newGuest(t testing.TB, v *Vsock) *vguest {
@@ -221,7 +224,7 @@ func (g *vguest) send(h vsockHeader, payload []byte) {
 // header is a packet's of the guest.
 func (g *vguest) header(ports vsockPorts, op uint16) vsockHeader {
 	return vsockHeader{
-		srcCID: guestCID, dstCID: hostCID, srcPort: ports.guest, dstPort: ports.host, kind: vsockTypeStream, op: op, bufAlloc: largeBuffer,
+		srcCID: guestCID, dstCID: hostCID, srcPort: ports.guest, dstPort: ports.host, kind: vsockTypeStream, op: op, bufAlloc: guestBuffer,
 	}
 }
 
@@ -241,7 +244,7 @@ func (g *vguest) arrived(h vsockHeader, payload []byte) {
 	ports := vsockPorts{host: h.srcPort, guest: h.dstPort}
 	c := g.conns[ports]
 	if c == nil && h.op == opRequest && g.listens[ports.guest] {
-		c = &vconn{g: g, ports: ports, alloc: largeBuffer, connected: true}
+		c = &vconn{g: g, ports: ports, alloc: guestBuffer, connected: true}
 		g.conns[ports] = c
 		g.opened = append(g.opened, c)
 		g.push(c.header(opResponse), nil)
@@ -312,7 +315,7 @@ func (g *vguest) dial(port uint32) (*vconn, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.port++
-	c := &vconn{g: g, ports: vsockPorts{port, g.port}, alloc: largeBuffer}
+	c := &vconn{g: g, ports: vsockPorts{port, g.port}, alloc: guestBuffer}
 	g.conns[c.ports] = c
 	g.push(c.header(opRequest), nil)
 	g.await("an answer", func() bool { return c.connected || c.reset })

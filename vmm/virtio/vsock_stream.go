@@ -31,14 +31,14 @@ const (
 	sendCreditRequest
 )
 
-const (
-	// largeBuffer is how many bytes the guest may send that the host's end has not taken. Linux sends no more than this either, by its
-	// default (net/vmw_vsock/af_vsock.c, VSOCK_DEFAULT_BUFFER_SIZE).
-	largeBuffer = 256 << 10
-	// smallBuffer is that for streams beyond largeStreams of them, so that all that the guest may open stay below 80 MiB together.
-	smallBuffer  = 16 << 10
-	largeStreams = 64
-)
+// vsockBuffers is how many bytes the guest may send that the host's end has not taken, and how many streams have as much: those
+// that begin while there are few. All that the guest may open have less than 112 MiB together. Each time that it is told of half of
+// its credit costs a guest two changes of threads on the host, hence the size of the first; Linux takes as much when it is asked to
+// (SO_VM_SOCKETS_BUFFER_SIZE), and 256 KiB otherwise.
+var vsockBuffers = [...]struct{ size, streams int }{{1 << 20, 16}, {256 << 10, 128}, {smallBuffer, 2 * maxVsockStreams}}
+
+// smallBuffer bounds what waits in the socket as well.
+const smallBuffer = 16 << 10
 
 // vsockStream is one stream. What the guest sends goes to the socket at once, or is kept in buffer as far as the socket does not take it: at most alloc bytes, the
 // credit that the guest has. What the host sends stays in the socket until the guest has credit and buffers.
@@ -62,6 +62,7 @@ type vsockStream struct {
 	guestShut uint32 // of the guest's
 
 	// From the guest. Counts of bytes wrap, as those on the wire do.
+	class               int // in vsockBuffers
 	alloc               uint32
 	received, forwarded uint32
 	told                uint32 // forwarded as the guest knows it
@@ -75,11 +76,12 @@ type vsockStream struct {
 
 func (v *Vsock) newStream(ports vsockPorts, state vsockStreamState) *vsockStream {
 	v.lastID++
-	s := &vsockStream{id: v.lastID, ports: ports, state: state, dialed: state == vsockDialing, fd: -1, alloc: smallBuffer}
-	if v.large < largeStreams {
-		v.large++
-		s.alloc = largeBuffer
+	s := &vsockStream{id: v.lastID, ports: ports, state: state, dialed: state == vsockDialing, fd: -1}
+	for v.classes[s.class] == vsockBuffers[s.class].streams {
+		s.class++
 	}
+	v.classes[s.class]++
+	s.alloc = uint32(vsockBuffers[s.class].size)
 	if s.dialed {
 		v.dialed++
 	} else {
@@ -97,7 +99,6 @@ func (v *Vsock) connect(s *vsockStream) (*os.File, error) {
 	}
 	err = unix.SetNonblock(pair[0], true)
 	if err == nil && s.alloc == smallBuffer {
-		// What waits in a socket is bounded as well.
 		err = unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_SNDBUF, smallBuffer)
 	}
 	s.fd = pair[0]
@@ -126,7 +127,7 @@ func (v *Vsock) closeSocket(s *vsockStream) {
 
 // giveBack frees the stream's buffer.
 func (v *Vsock) giveBack(s *vsockStream) {
-	if len(s.buffer.bytes) == largeBuffer {
+	if s.class == 0 && s.buffer.bytes != nil {
 		v.spare = s.buffer.bytes
 	}
 	s.buffer = ring{}
@@ -152,9 +153,7 @@ func (v *Vsock) drop(s *vsockStream, err error) {
 	v.forget(s)
 	v.closeSocket(s)
 	s.state = vsockGone
-	if s.alloc == largeBuffer {
-		v.large--
-	}
+	v.classes[s.class]--
 	if s.dialed {
 		v.dialed--
 	} else {
@@ -258,7 +257,7 @@ func (v *Vsock) accept(s *vsockStream, buffers [][]byte, n int) {
 }
 
 func (v *Vsock) newBuffer(s *vsockStream) []byte {
-	if b := v.spare; b != nil && s.alloc == largeBuffer {
+	if b := v.spare; b != nil && s.class == 0 {
 		v.spare = nil
 		return b
 	}

@@ -159,7 +159,7 @@ func TestVsockCancel(t *testing.T) {
 		return parseVsock((*[vsockHeaderSize]byte)(b))
 	}
 	waits, cancel = dialGuest(v, 5000)
-	if h := receive(); h.op != opRequest || h.dstPort != 5000 || h.bufAlloc != largeBuffer {
+	if h := receive(); h.op != opRequest || h.dstPort != 5000 || int(h.bufAlloc) != vsockBuffers[0].size {
 		t.Errorf("%+v", h)
 	}
 	cancel()
@@ -358,7 +358,7 @@ func TestVsockCreditRequest(t *testing.T) {
 	r := within(t, requests)
 	r.decide(true)
 	h := hostEnd(t, r.far)
-	go h.Write(make([]byte, 3*largeBuffer))
+	go h.Write(make([]byte, 3*guestBuffer))
 	var got uint32
 	for asked, told := 0, 0; asked < 2 || told == 0; {
 		p := g.stray()
@@ -369,7 +369,7 @@ func TestVsockCreditRequest(t *testing.T) {
 			got += p.length
 		case opCreditRequest:
 			asked++
-			if got != uint32(asked)*largeBuffer {
+			if got != uint32(asked)*guestBuffer {
 				t.Errorf("asked for credit after %d bytes", got)
 			}
 			update := g.header(ports, opCreditRequest) // a question is told with credit as well
@@ -411,7 +411,7 @@ func TestVsockManyStreams(t *testing.T) {
 	}
 	wg.Wait()
 	g.settle(0)
-	if n := len(v.streams) + len(v.sockets) + v.large; n != 0 {
+	if n := len(v.streams) + len(v.sockets); n != 0 {
 		t.Errorf("%d things are left", n)
 	}
 }
