@@ -19,6 +19,8 @@ type Options struct {
 	Kernel, Initrd string
 	// OneAtATime keeps machines from running side by side, where the host cannot bear that.
 	OneAtATime bool
+
+	imageDir string
 }
 
 const (
@@ -35,7 +37,7 @@ func (o Options) resolve(t testing.TB) Options {
 		if err != nil {
 			t.Fatalf("%v; build one by make image, or name its folder in %s", err, imageVariable)
 		}
-		o.Kernel, o.Initrd = filepath.Join(dir, kernelFile), filepath.Join(dir, initrdFile)
+		o.Kernel, o.Initrd, o.imageDir = filepath.Join(dir, kernelFile), filepath.Join(dir, initrdFile), dir
 	}
 	initrd := filepath.Join(t.TempDir(), initrdFile)
 	if err := appendInit(initrd, o.Initrd); err != nil {
