@@ -82,6 +82,8 @@ var (
 	ErrConfig = errors.New("machine configuration")
 	// ErrStart: the machine's process could not be started or failed at once.
 	ErrStart = errors.New("machine start")
+	// ErrSnapshot: files that are no snapshot of this backend and version, or are damaged.
+	ErrSnapshot = errors.New("machine snapshot")
 	// ErrCrashed: the machine ended without being asked to and without powering off. The error carries the last console lines.
 	ErrCrashed = errors.New("machine crashed")
 )
