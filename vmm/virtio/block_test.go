@@ -407,7 +407,11 @@ func TestBlockInFlight(t *testing.T) {
 	q := d.queues[0]
 	answers := map[uint16]buffer{}
 	sector := map[uint16]int{}
+	var quick uint16
 	for i := range total {
+		if i == blockWorkers-1 { // one that need not wait, before all workers are busy
+			quick, _ = q.add(true, d.put(blockHeader(blockGetID, 0)), d.room(21))
+		}
 		room := d.room(513)
 		head, ok := q.add(true, d.put(blockHeader(blockIn, uint64(i))), room)
 		if !ok {
@@ -421,6 +425,9 @@ func TestBlockInFlight(t *testing.T) {
 	}
 	if n := slow.active.Load(); n != blockWorkers {
 		t.Errorf("%d requests at once", n)
+	}
+	if head, n := q.wait(); head != quick || n != 21 {
+		t.Errorf("request %d was answered with %d bytes, not the quick one", head, n)
 	}
 	paused := make(chan struct{})
 	go func() {
@@ -438,7 +445,7 @@ func TestBlockInFlight(t *testing.T) {
 	}()
 	<-paused
 	s := d.dev.queues[0].State()
-	if slow.active.Load() != 0 || s.NextAvail != s.NextUsed || s.NextUsed < blockWorkers || uint16(q.usedWord.Load()>>16) != s.NextUsed {
+	if slow.active.Load() != 0 || s.NextAvail != s.NextUsed || s.NextUsed <= blockWorkers || uint16(q.usedWord.Load()>>16) != s.NextUsed {
 		t.Errorf("paused: %d at work, state %+v", slow.active.Load(), s)
 	}
 	d.dev.Resume()

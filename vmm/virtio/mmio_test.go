@@ -106,6 +106,9 @@ func TestMMIOPhases(t *testing.T) {
 	spoil(0)
 	d.write(regQueueReady, 0)
 	spoil(0)
+	if s := d.dev.setup[0]; d.read(regQueueReady) != 1 || s.Size != 256 || s.Desc != d.queues[0].desc {
+		t.Errorf("a running queue is now %+v", s)
+	}
 	d.write(regStatus, statusDriverOK) // bits are not taken back (§2.1.1)
 	if got := d.read(regStatus); got != 15 {
 		t.Errorf("status %#x", got)
