@@ -1,6 +1,10 @@
 package kvm
 
-import "capsid/vmm"
+import (
+	"runtime"
+
+	"capsid/vmm"
+)
 
 // Backend starts machines over /dev/kvm. Its zero value is ready for use.
 type Backend struct {
@@ -13,7 +17,9 @@ type Backend struct {
 func (Backend) Name() string { return "kvm" }
 
 // Capabilities says what this backend can do.
-func (Backend) Capabilities() vmm.Capabilities { return vmm.Capabilities{Accelerated: true} }
+func (Backend) Capabilities() vmm.Capabilities {
+	return vmm.Capabilities{Accelerated: true, Snapshot: runtime.GOARCH == "amd64"}
+}
 
 // serveCommand is the hidden command by which the capsid program becomes a machine.
 const serveCommand = "vmm-serve"

@@ -19,6 +19,7 @@ import (
 // machine is the owner's side of a machine's process.
 type machine struct {
 	info   vmm.Info
+	dir    string // of its own
 	proc   *process.Process
 	socket socket
 	log    *console.Log
@@ -38,6 +39,7 @@ type machine struct {
 
 type reply struct {
 	file *os.File
+	diff bool
 	err  error
 }
 
@@ -57,7 +59,7 @@ func newMachine(proc *process.Process, s socket, log *console.Log, text *os.File
 
 // begin hands the configuration over and waits until the processors run. On failure nothing is left.
 func (m *machine) begin(ctx context.Context, c config) error {
-	err := m.socket.send(message{Kind: start, Config: &c}, nil)
+	err := m.socket.send(message{Kind: start, Config: &c})
 	if err == nil {
 		select {
 		case err = <-m.started:
@@ -80,17 +82,26 @@ func (m *machine) begin(ctx context.Context, c config) error {
 // listen takes the machine's messages until its process has ended or breaks the rules, which ends it.
 func (m *machine) listen() {
 	for {
-		msg, f, err := m.socket.receive()
+		msg, files, err := m.socket.receive()
 		if err != nil {
 			if errors.Is(err, errMessage) {
 				m.proc.Kill()
 			}
 			return
 		}
+		var f *os.File
+		if len(files) > 0 {
+			f = files[0]
+			closeAll(files[1:]) // none has more
+		}
 		switch msg.Kind {
 		case started:
+			err := textError(msg.Error)
+			if msg.Damaged {
+				err = fmt.Errorf("%w: %w", vmm.ErrSnapshot, err)
+			}
 			select {
-			case m.started <- textError(msg.Error):
+			case m.started <- err:
 			default:
 			}
 		case dialed, done:
@@ -130,14 +141,15 @@ func textError(s string) error {
 }
 
 // request sends a message and makes a channel for its answer.
-func (m *machine) request(k kind, port link.Port) (uint64, chan reply, error) {
+func (m *machine) request(msg message, files ...*os.File) (uint64, chan reply, error) {
 	c := make(chan reply, 1)
 	m.mu.Lock()
 	m.nextID++
 	id := m.nextID
 	m.waiting[id] = c
 	m.mu.Unlock()
-	if err := m.socket.send(message{Kind: k, ID: id, Port: uint32(port)}, nil); err != nil {
+	msg.ID = id
+	if err := m.socket.send(msg, files...); err != nil {
 		m.forget(id)
 		return 0, nil, err
 	}
@@ -164,7 +176,7 @@ func (m *machine) reply(msg message, f *os.File) {
 		}
 		return
 	}
-	c <- reply{f, textError(msg.Error)}
+	c <- reply{f, msg.Diff, textError(msg.Error)}
 }
 
 // watch leaves nothing behind once the process has ended.
@@ -225,22 +237,30 @@ func (m *machine) Err() error {
 	}
 }
 
-func (m *machine) Pause(ctx context.Context) error  { return m.do(ctx, pause) }
-func (m *machine) Resume(ctx context.Context) error { return m.do(ctx, resume) }
+func (m *machine) Pause(ctx context.Context) error {
+	_, err := m.do(ctx, message{Kind: pause})
+	return err
+}
 
-func (m *machine) do(ctx context.Context, k kind) error {
-	id, answer, err := m.request(k, 0)
+func (m *machine) Resume(ctx context.Context) error {
+	_, err := m.do(ctx, message{Kind: resume})
+	return err
+}
+
+// do asks for something and waits until it is done.
+func (m *machine) do(ctx context.Context, msg message, files ...*os.File) (reply, error) {
+	id, answer, err := m.request(msg, files...)
 	if err == nil {
 		select {
 		case r := <-answer:
-			return r.err
+			return r, r.err
 		case <-ctx.Done():
 			m.forget(id)
-			return ctx.Err()
+			return reply{}, ctx.Err()
 		case <-m.done:
 		}
 	}
-	return fmt.Errorf("machine has ended: %w", link.ErrClosed)
+	return reply{}, fmt.Errorf("machine has ended: %w", link.ErrClosed)
 }
 
 // Close pulls the plug. What the guest has written to its disks is with the host's kernel already.

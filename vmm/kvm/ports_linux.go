@@ -30,6 +30,9 @@ func (p *ports) init() {
 	p.listeners = map[link.Port]*listener{}
 }
 
+// ready lets dials go.
+func (p *ports) ready() { p.once.Do(func() { close(p.up) }) }
+
 // close ends Accept of all.
 func (p *ports) close(err error) {
 	p.mu.Lock()
@@ -75,7 +78,7 @@ func (m *machine) incoming(msg message, f *os.File) {
 	}
 	ok := false
 	if link.Port(msg.Port) == link.Ready {
-		m.ports.once.Do(func() { close(m.ports.up) })
+		m.ports.ready()
 		f.Close()
 	} else {
 		m.ports.mu.Lock()
@@ -83,7 +86,7 @@ func (m *machine) incoming(msg message, f *os.File) {
 		m.ports.mu.Unlock()
 		ok = l.deliver(f)
 	}
-	_ = m.socket.send(message{Kind: answer, ID: msg.ID, OK: ok}, nil) // else the process has ended
+	_ = m.socket.send(message{Kind: answer, ID: msg.ID, OK: ok}) // else the process has ended
 }
 
 // deliver queues a stream for Accept, or closes it.
@@ -193,7 +196,7 @@ func (m *machine) dial(ctx context.Context, port link.Port) (link.Conn, error) {
 	case <-m.done:
 		return nil, link.ErrClosed
 	}
-	id, answer, err := m.request(dial, port)
+	id, answer, err := m.request(message{Kind: dial, Port: uint32(port)})
 	if err != nil {
 		return nil, link.ErrClosed
 	}
@@ -208,13 +211,17 @@ func (m *machine) dial(ctx context.Context, port link.Port) (link.Conn, error) {
 		return newConn(r.file, port)
 	case <-ctx.Done():
 		if m.forget(id) {
-			_ = m.socket.send(message{Kind: cancel, ID: id}, nil)
+			_ = m.socket.send(message{Kind: cancel, ID: id})
 		} else if r := <-answer; r.file != nil {
 			r.file.Close()
 		}
 		return nil, ctx.Err()
 	case <-m.done:
-		m.forget(id)
+		if !m.forget(id) {
+			if r := <-answer; r.file != nil {
+				r.file.Close()
+			}
+		}
 		return nil, link.ErrClosed
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"capsid/vmm/kvm/board"
 	"capsid/vmm/process"
+	"capsid/vmm/virtio"
 )
 
 // The inherited descriptors of a machine's process, in order from process.FirstFD on. The disks follow.
@@ -44,6 +45,11 @@ type server struct {
 }
 
 func serve() error {
+	// Of a process that is not dumpable this belongs to root, whose part this one may not play.
+	pagemap, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		return err
+	}
 	// What a guest may use against this process is less when nothing that it could run has more rights.
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no new privileges: %w", err)
@@ -65,13 +71,14 @@ func serve() error {
 		return fmt.Errorf("%w: %q instead of a configuration", errMessage, m.Kind)
 	}
 	s.mu.Lock() // a stream of the guest waits until the owner knows that it has started
-	s.board, err = board.New(s.config(*m.Config))
+	s.board, err = s.make(*m.Config, pagemap)
 	if err != nil {
 		s.mu.Unlock()
-		return socket.send(message{Kind: started, Error: err.Error()}, nil)
+		damaged := errors.Is(err, board.ErrState) || errors.Is(err, virtio.ErrState)
+		return socket.send(message{Kind: started, Error: err.Error(), Damaged: damaged})
 	}
 	defer s.board.Close()
-	err = socket.send(message{Kind: started}, nil)
+	err = socket.send(message{Kind: started})
 	s.mu.Unlock()
 	if err != nil {
 		return err
@@ -87,7 +94,7 @@ func serve() error {
 		if err != nil {
 			m.Error = err.Error()
 		}
-		return socket.send(m, nil)
+		return socket.send(m)
 	}
 }
 
@@ -97,22 +104,31 @@ func inherited(i int) *os.File {
 	return os.NewFile(uintptr(fd), fmt.Sprintf("inherited file %d", i))
 }
 
-func (s *server) config(c config) board.Config {
-	console := inherited(fileConsole)
+// make makes the machine of what was inherited.
+func (s *server) make(c config, pagemap *os.File) (*board.Board, error) {
 	cfg := board.Config{
-		KVM: inherited(fileKVM), Kernel: inherited(fileKernel), Initrd: inherited(fileInitrd),
-		Cmdline: c.Cmdline, CPUs: c.CPUs, Memory: c.Memory, Console: console,
+		KVM: inherited(fileKVM), Cmdline: c.Cmdline, CPUs: c.CPUs, Memory: c.Memory, Console: inherited(fileConsole), Pagemap: pagemap,
 		Stream: s.stream,
-		Fault:  func(err error) { s.tell(message{Kind: fault, Error: err.Error()}, nil) },
+		Fault:  func(err error) { s.tell(message{Kind: fault, Error: err.Error()}) },
+	}
+	first, second, disks := inherited(fileKernel), inherited(fileInitrd), fileDisks
+	var diff *os.File
+	if c.Diff {
+		diff = inherited(disks)
+		disks++
 	}
 	for i, readOnly := range c.ReadOnly {
-		cfg.Disks = append(cfg.Disks, board.Disk{File: inherited(fileDisks + i), ReadOnly: readOnly})
+		cfg.Disks = append(cfg.Disks, board.Disk{File: inherited(disks + i), ReadOnly: readOnly})
 	}
-	return cfg
+	if c.Restore {
+		return board.Restore(cfg, board.Restored{Base: first, Diff: diff, State: second})
+	}
+	cfg.Kernel, cfg.Initrd = first, second
+	return board.New(cfg)
 }
 
 // tell sends what the owner does not answer for. If it is gone, listen ends this process.
-func (s *server) tell(m message, f *os.File) { _ = s.socket.send(m, f) }
+func (s *server) tell(m message, files ...*os.File) { _ = s.socket.send(m, files...) }
 
 // stream tells the owner of a stream that the guest opens.
 func (s *server) stream(port uint32, far *os.File, decide func(accept bool)) {
@@ -128,15 +144,15 @@ func (s *server) stream(port uint32, far *os.File, decide func(accept bool)) {
 // listen does what the owner says until it is gone.
 func (s *server) listen() error {
 	for {
-		m, f, err := s.socket.receive()
+		m, files, err := s.socket.receive()
 		if err != nil {
 			if errors.Is(err, errMessage) {
 				return err
 			}
 			return nil
 		}
-		if f != nil {
-			f.Close()
+		if m.Kind != save {
+			closeAll(files)
 		}
 		switch m.Kind {
 		case dial:
@@ -165,12 +181,28 @@ func (s *server) listen() error {
 				} else {
 					s.board.Resume()
 				}
-				s.tell(message{Kind: done, ID: m.ID}, nil)
+				s.tell(message{Kind: done, ID: m.ID})
 			}()
+		case save:
+			go s.save(m, files)
 		default:
 			return fmt.Errorf("%w: %q", errMessage, m.Kind)
 		}
 	}
+}
+
+// save takes a snapshot. The new tops of the disks are the machine's from then on.
+func (s *server) save(m message, files []*os.File) {
+	defer closeAll(files)
+	answer := message{Kind: done, ID: m.ID}
+	if len(files) < 2 {
+		answer.Error = errMessage.Error()
+	} else if diff, err := s.board.Snapshot(board.Snapshot{RAM: files[0], State: files[1], Tops: files[2:], Stay: m.Stay}); err != nil {
+		answer.Error = err.Error()
+	} else {
+		answer.Diff = diff
+	}
+	s.tell(answer)
 }
 
 func (s *server) dial(m message) {
@@ -182,7 +214,7 @@ func (s *server) dial(m message) {
 		delete(s.cancels, m.ID)
 		s.mu.Unlock()
 		if err != nil {
-			s.tell(message{Kind: dialed, ID: m.ID, Error: err.Error()}, nil)
+			s.tell(message{Kind: dialed, ID: m.ID, Error: err.Error()})
 			return
 		}
 		s.tell(message{Kind: dialed, ID: m.ID}, far)

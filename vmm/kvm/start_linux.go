@@ -17,6 +17,11 @@ import (
 
 // Start makes a machine. It returns when its processors run.
 func (b Backend) Start(ctx context.Context, cfg vmm.Config) (vmm.Machine, error) {
+	return b.make(ctx, cfg, nil)
+}
+
+// make makes a new machine, or one from a snapshot.
+func (b Backend) make(ctx context.Context, cfg vmm.Config, from *snapshotFiles) (vmm.Machine, error) {
 	cfg, err := cfg.Check()
 	if err != nil {
 		return nil, err
@@ -27,7 +32,7 @@ func (b Backend) Start(ctx context.Context, cfg vmm.Config) (vmm.Machine, error)
 		return nil, fmt.Errorf("%w: %s (%s)", vmm.ErrStart, p.Reason, p.Fix)
 	}
 	defer device.Close()
-	m, err := b.launch(ctx, device, cfg)
+	m, err := b.launch(ctx, device, cfg, from)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
@@ -39,7 +44,7 @@ func (b Backend) Start(ctx context.Context, cfg vmm.Config) (vmm.Machine, error)
 }
 
 // launch opens all that the machine gets and starts its process. What was made is undone when a later step fails.
-func (b Backend) launch(ctx context.Context, device *os.File, cfg vmm.Config) (_ *machine, err error) {
+func (b Backend) launch(ctx context.Context, device *os.File, cfg vmm.Config, from *snapshotFiles) (_ *machine, err error) {
 	var undo []func()
 	defer func() {
 		for i := len(undo) - 1; err != nil && i >= 0; i-- {
@@ -84,6 +89,17 @@ func (b Backend) launch(ctx context.Context, device *os.File, cfg vmm.Config) (_
 	if files[fileInitrd], err = os.Open(cfg.Initrd); err != nil {
 		return nil, err
 	}
+	if from != nil {
+		c.Restore = true
+		if from.diff != "" {
+			c.Diff = true
+			f, err := os.Open(from.diff)
+			if err != nil {
+				return nil, err
+			}
+			files = append(files, f)
+		}
+	}
 	for _, d := range cfg.Disks {
 		f, err := openDisk(d)
 		if err != nil {
@@ -102,6 +118,10 @@ func (b Backend) launch(ctx context.Context, device *os.File, cfg vmm.Config) (_
 	undo = append(undo, proc.Kill)
 	m := newMachine(proc, ours, log, text)
 	m.info = vmm.Info{PID: proc.PID(), Started: time.Now()}
+	m.dir = cfg.Dir
+	if from != nil {
+		m.ports.ready() // the guest said so once
+	}
 	if err := m.begin(ctx, c); err != nil {
 		return nil, err
 	}

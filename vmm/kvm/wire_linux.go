@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -22,25 +23,29 @@ const (
 	answer kind = "answer" // ID of a stream, OK: take it or refuse it
 	pause  kind = "pause"  // ID
 	resume kind = "resume" // ID
+	save   kind = "save"   // ID, Stay; descriptors: memory, state, one new top for each writable disk
 
 	// And those of the machine:
-	started kind = "started" // Error
+	started kind = "started" // Error, and Damaged when it is the fault of a snapshot's files
 	dialed  kind = "dialed"  // ID, Error or a descriptor
 	stream  kind = "stream"  // ID, Port, a descriptor: the guest opens a stream
-	done    kind = "done"    // ID of a pause or resume
+	done    kind = "done"    // ID of a pause, resume or save; Error; Diff
 	fault   kind = "fault"   // Error: a device has stopped
 	ended   kind = "ended"   // End, Error
 )
 
 // message is one packet, in JSON.
 type message struct {
-	Kind   kind
-	ID     uint64  `json:",omitempty"`
-	Port   uint32  `json:",omitempty"`
-	OK     bool    `json:",omitempty"`
-	End    string  `json:",omitempty"`
-	Error  string  `json:",omitempty"`
-	Config *config `json:",omitempty"`
+	Kind    kind
+	ID      uint64  `json:",omitempty"`
+	Port    uint32  `json:",omitempty"`
+	OK      bool    `json:",omitempty"`
+	Stay    bool    `json:",omitempty"`
+	Diff    bool    `json:",omitempty"` // the memory saved is what differs from the first
+	Damaged bool    `json:",omitempty"`
+	End     string  `json:",omitempty"`
+	Error   string  `json:",omitempty"`
+	Config  *config `json:",omitempty"`
 }
 
 // config is what the process does not see from its descriptors.
@@ -49,6 +54,8 @@ type config struct {
 	CPUs     int
 	Memory   int64
 	ReadOnly []bool // one for each disk
+	// Restore: instead of kernel and initramfs there are a snapshot's memory and state, and with Diff the memory of a later snapshot in front of the disks.
+	Restore, Diff bool
 }
 
 // maxMessage bounds a packet: a command line and some numbers.
@@ -89,8 +96,11 @@ func newSocket(f *os.File) (socket, error) {
 	return socket{unixConn}, nil
 }
 
-// send sends m, with a copy of f if there is one.
-func (s socket) send(m message, f *os.File) error {
+// maxFiles bounds the descriptors of a message: those of a snapshot of a machine with eight disks.
+const maxFiles = 2 + 8
+
+// send sends m, with copies of files.
+func (s socket) send(m message, files ...*os.File) error {
 	b, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -98,43 +108,33 @@ func (s socket) send(m message, f *os.File) error {
 	if len(b) > maxMessage {
 		return fmt.Errorf("%w: %d bytes", errMessage, len(b))
 	}
-	var oob []byte
-	if f != nil {
-		raw, err := f.SyscallConn()
-		if err != nil {
-			return err
-		}
-		var sent error
-		// Within Control the descriptor cannot be closed and its number cannot become another's.
-		err = raw.Control(func(fd uintptr) {
-			oob = unix.UnixRights(int(fd))
-			_, _, sent = s.conn.WriteMsgUnix(b, oob, nil)
-		})
-		return errors.Join(err, sent)
+	var fds []int
+	for _, f := range files {
+		fds = append(fds, int(f.Fd()))
 	}
-	_, _, err = s.conn.WriteMsgUnix(b, nil, nil)
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	_, _, err = s.conn.WriteMsgUnix(b, oob, nil)
+	runtime.KeepAlive(files) // closed by its finalizer a file's number could become another's
 	return err
 }
 
-// receive waits for a message; the file is nil or the caller's. What is malformed is an error, as is the end.
-func (s socket) receive() (message, *os.File, error) {
+// receive waits for a message; the files are the caller's. What is malformed is an error, as is the end.
+func (s socket) receive() (message, []*os.File, error) {
 	var m message
-	b, oob := make([]byte, maxMessage+1), make([]byte, unix.CmsgSpace(4*4))
+	b, oob := make([]byte, maxMessage+1), make([]byte, unix.CmsgSpace(4*maxFiles))
 	n, oobn, flags, _, err := s.conn.ReadMsgUnix(b, oob)
 	if err != nil {
 		return m, nil, err
 	}
 	files, err := descriptors(oob[:oobn])
-	closeAll := func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}
 	switch {
 	case err != nil:
 	case n == 0:
 		err = io.EOF
-	case n > maxMessage || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(files) > 1:
+	case n > maxMessage || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || len(files) > maxFiles:
 		err = fmt.Errorf("%w: %d bytes and %d descriptors", errMessage, n, len(files))
 	default:
 		if e := json.Unmarshal(b[:n], &m); e != nil {
@@ -142,13 +142,16 @@ func (s socket) receive() (message, *os.File, error) {
 		}
 	}
 	if err != nil {
-		closeAll()
+		closeAll(files)
 		return m, nil, err
 	}
-	if len(files) == 1 {
-		return m, files[0], nil
+	return m, files, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
 	}
-	return m, nil, nil
 }
 
 func descriptors(oob []byte) ([]*os.File, error) {

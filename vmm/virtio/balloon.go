@@ -124,6 +124,22 @@ func (b *Balloon) WriteConfig(p []byte, off uint64) {
 	copy(b.config[off:], p)
 }
 
+func (b *Balloon) save() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]byte(nil), b.config[:]...)
+}
+
+func (b *Balloon) restore(s []byte) error {
+	if len(s) != balloonConfigSize {
+		return fmt.Errorf("%w: a balloon's of %d bytes", ErrState, len(s))
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	copy(b.config[:], s)
+	return nil
+}
+
 // Start serves the queues.
 func (b *Balloon) Start(r Running) {
 	b.mu.Lock()

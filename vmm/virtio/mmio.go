@@ -376,6 +376,10 @@ func (m *MMIO) Resume() {
 			k.signal()
 		}
 	}
+	if m.interrupt.Load() != 0 {
+		// KVM may have been about to take the edge when the state was saved. One more than due does no harm.
+		m.irq()
+	}
 }
 
 // Close ends the device for good. Nobody may call Read or Write any more, and guest memory may be unmapped.

@@ -3,7 +3,9 @@ package virtio
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 )
@@ -208,6 +210,28 @@ func (v *Vsock) TransportReset() {
 	v.dropAll(false)
 	v.gate = gateEvent
 	v.callLater()
+}
+
+// save and restore are of State, as JSON.
+func (v *Vsock) save() []byte {
+	b, err := json.Marshal(v.State())
+	if err != nil {
+		panic(err) // three numbers always can be
+	}
+	return b
+}
+
+// restore also resets: no stream goes on elsewhere.
+func (v *Vsock) restore(b []byte) error {
+	var s VsockState
+	if err := json.Unmarshal(b, &s); err != nil {
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	if err := v.Restore(s); err != nil {
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	v.TransportReset()
+	return nil
 }
 
 // dropAll ends the streams; dials that the guest has not seen only if told so.

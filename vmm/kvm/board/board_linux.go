@@ -28,7 +28,8 @@ type Config struct {
 	Disks   []Disk
 	Console io.Writer // what the guest writes to its console, as it is
 	// Stream is called when the guest opens a stream to a port of the host; see virtio.VsockConfig.
-	Stream func(port uint32, far *os.File, decide func(accept bool))
+	Stream  func(port uint32, far *os.File, decide func(accept bool))
+	Pagemap *os.File // /proc/self/pagemap; opened by whoever is still allowed to
 	// Fault gets what a device's driver did wrong; the machine goes on without that device.
 	Fault func(error)
 }
@@ -64,15 +65,26 @@ type Board struct {
 	vsock  *virtio.Vsock
 	platform
 
-	pausing sync.Mutex // one pause or resume at a time
+	pausing sync.Mutex // one pause, resume or snapshot at a time
+	resting bool
 	once    sync.Once
 	end     End
 	err     error
 	done    chan struct{}
 }
 
-// New makes a machine and lets it run. What was made is undone when a later step fails.
-func New(cfg Config) (_ *Board, err error) {
+// New makes a machine and lets it run.
+func New(cfg Config) (*Board, error) {
+	b, err := build(cfg, func() (*ram, error) { return newRAM(cfg.Memory, cfg.Pagemap) }, nil)
+	if err != nil {
+		return nil, err
+	}
+	b.cpus.give(run)
+	return b, nil
+}
+
+// build makes a machine that rests: a new one, or one from a saved state. What was made is undone when a later step fails.
+func build(cfg Config, memory func() (*ram, error), from *state) (_ *Board, err error) {
 	b := &Board{done: make(chan struct{}), platform: platform{serial: serial{out: cfg.Console}}}
 	defer func() {
 		if err != nil {
@@ -87,7 +99,10 @@ func New(cfg Config) (_ *Board, err error) {
 	if b.vm, err = createVM(sys, cfg.Memory); err != nil {
 		return nil, err
 	}
-	if err := b.addMemory(cfg.Memory); err != nil {
+	if b.ram, err = memory(); err != nil {
+		return nil, err
+	}
+	if err := b.addMemory(); err != nil {
 		return nil, err
 	}
 	for i := range cfg.CPUs {
@@ -100,12 +115,26 @@ func New(cfg Config) (_ *Board, err error) {
 	if err := b.addInterrupts(); err != nil {
 		return nil, err
 	}
+	if err := b.keepInMind(sys); err != nil {
+		return nil, err
+	}
+	if from != nil {
+		if err := b.restoreProcessors(from.Processors); err != nil {
+			return nil, err
+		}
+	}
 	if err := b.addDevices(cfg); err != nil {
 		return nil, err
 	}
-	if err := b.load(sys, cfg); err != nil {
+	if from == nil {
+		err = b.load(sys, cfg)
+	} else if err = b.restoreDevices(from.Devices); err == nil {
+		err = b.renew()
+	}
+	if err != nil {
 		return nil, err
 	}
+	b.resting = from != nil
 	b.cpus = startProcessors(b.vcpus, b.exit, func(err error) { b.finish(Crash, err) })
 	go func() {
 		<-b.done
@@ -114,13 +143,8 @@ func New(cfg Config) (_ *Board, err error) {
 	return b, nil
 }
 
-func (b *Board) addMemory(size int64) error {
-	ram, err := newRAM(size)
-	if err != nil {
-		return err
-	}
-	b.ram = ram
-	regions := splitRAM(ram.bytes)
+func (b *Board) addMemory() (err error) {
+	regions := splitRAM(b.ram.bytes)
 	if b.memory, err = virtio.NewMemory(regions...); err != nil {
 		return err
 	}
@@ -137,7 +161,7 @@ func (b *Board) addDevices(cfg Config) error {
 	b.vsock = virtio.NewVsock(virtio.VsockConfig{CID: GuestCID, Request: cfg.Stream})
 	b.bus.base, b.bus.windows = slotBase, b.platform.windows()
 	devices := []virtio.Device{
-		virtio.NewConsole(cfg.Console), b.vsock, virtio.NewEntropy(rand.Reader), virtio.NewBalloon(virtio.Shared.Discard, virtio.Shared.Zeroes()),
+		virtio.NewConsole(cfg.Console), b.vsock, virtio.NewEntropy(rand.Reader), virtio.NewBalloon(b.ram.discard, false),
 	}
 	for i, d := range cfg.Disks {
 		block, err := virtio.NewBlock(virtio.BlockConfig{File: d.File, ReadOnly: d.ReadOnly, Serial: fmt.Sprintf("disk%d", i)})
@@ -231,20 +255,30 @@ func (b *Board) Dial(port uint32, done func(far *os.File, err error)) (cancel fu
 func (b *Board) Pause() {
 	b.pausing.Lock()
 	defer b.pausing.Unlock()
-	b.cpus.pause()
-	for _, s := range b.bus.slots {
-		s.Pause()
-	}
+	b.rest()
 }
 
 // Resume lets all go on.
 func (b *Board) Resume() {
 	b.pausing.Lock()
 	defer b.pausing.Unlock()
+	b.goOn()
+}
+
+func (b *Board) rest() {
+	b.cpus.pause()
+	for _, s := range b.bus.slots {
+		s.Pause()
+	}
+	b.resting = true
+}
+
+func (b *Board) goOn() {
 	for _, s := range b.bus.slots {
 		s.Resume()
 	}
 	b.cpus.resume()
+	b.resting = false
 }
 
 // Close ends the machine at once and leaves nothing of it.

@@ -39,12 +39,13 @@ type processor struct {
 	tid int
 }
 
-// startProcessors returns when all threads have begun.
+// startProcessors returns when all threads have begun. The processors rest.
 func startProcessors(list []*ioctl.VCPU, exit func(*ioctl.VCPU), fail func(error)) *processors {
-	p := &processors{exit: exit, fail: fail}
+	p := &processors{exit: exit, fail: fail, order: park}
 	p.change = sync.NewCond(&p.mu)
 	begun := make(chan *processor)
 	for _, c := range list {
+		c.SetImmediateExit(true) // the first Run does nothing
 		p.threads.Go(func() {
 			// Never unlocked: KVM binds a processor to the thread that made its first call (api.rst, "vcpu ioctls"), and the thread ends with it.
 			runtime.LockOSThread()

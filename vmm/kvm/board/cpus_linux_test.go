@@ -72,6 +72,7 @@ func TestPauseIsComplete(t *testing.T) {
 	g := newTiny(t, openKVM(t), halted, spinning, chatty)
 	var exits atomic.Int64
 	p := startProcessors(g.cpus, func(*ioctl.VCPU) { exits.Add(1) }, func(err error) { t.Error(err) })
+	p.give(run)
 	defer p.stop()
 	count, n := uint64(0), int64(0)
 	for i := range 200 {
@@ -97,6 +98,7 @@ func TestKicksAreNotLost(t *testing.T) {
 	g := newTiny(t, openKVM(t), halted, chatty)
 	var exits atomic.Int64
 	p := startProcessors(g.cpus, func(*ioctl.VCPU) { exits.Add(1) }, func(err error) { t.Error(err) })
+	p.give(run)
 	defer p.stop()
 	done := make(chan bool)
 	go func() {
@@ -123,6 +125,7 @@ func TestTeardown(t *testing.T) {
 	cycle := func() {
 		g := newTiny(t, sys, halted, spinning)
 		p := startProcessors(g.cpus, func(*ioctl.VCPU) {}, func(err error) { t.Error(err) })
+		p.give(run)
 		p.stop()
 		g.close()
 	}

@@ -1,43 +1,353 @@
 package board
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"capsid/vmm/virtio"
 )
 
-// ram is the guest's memory: one file in memory, mapped shared, so that it can later be handed on or frozen in place without a copy. Its pages are
-// taken from the host when they are first touched.
+// ram is the guest's memory. At first it is a file in memory, mapped shared. Frozen, that file stays as it is and is mapped private over itself: what the guest
+// writes from then on goes to pages of its own. A restored machine's is so from the beginning, over a snapshot's file, which all
+// machines that were restored from it share.
 type ram struct {
-	fd    int
-	bytes []byte
+	bytes   []byte
+	base    *os.File     // what is mapped
+	private bool         // mapped private
+	kept    bool         // what base holds is in a snapshot's file too, so that another snapshot may be what differs from it
+	over    []span       // parts that do not come from base but from a later snapshot
+	pagemap *os.File     // /proc/self/pagemap
+	mapping atomic.Int32 // virtio.Mapping, for the balloon
 }
 
-func newRAM(size int64) (*ram, error) {
+// span is a part of guest memory, whole pages.
+type span struct{ start, end int64 }
+
+const pageSize = 4096
+
+func newRAM(size int64, pagemap *os.File) (*ram, error) {
 	fd, err := unix.MemfdCreate("guest memory", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("guest memory: memfd_create: %w", err)
 	}
-	r := &ram{fd: fd}
-	if err := unix.Ftruncate(fd, size); err != nil {
-		r.close()
+	base := os.NewFile(uintptr(fd), "guest memory")
+	if err := base.Truncate(size); err != nil {
+		base.Close()
 		return nil, fmt.Errorf("guest memory of %d bytes: %w", size, err)
 	}
+	r := &ram{base: base, pagemap: pagemap}
+	r.mapping.Store(int32(virtio.Shared))
+	if err := r.mmap(size, unix.MAP_SHARED); err != nil {
+		base.Close()
+		return nil, err
+	}
+	_ = unix.Madvise(r.bytes, unix.MADV_HUGEPAGE) // where the host gives huge pages to shared memory at all
+	return r, nil
+}
+
+func (r *ram) mmap(size int64, flags int) error {
 	// Nobody but the guest's owner decides how much is used: no reservation, and no part of it in a core dump.
-	b, err := unix.Mmap(fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_NORESERVE)
+	b, err := unix.Mmap(int(r.base.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_NORESERVE)
 	if err != nil {
-		r.close()
-		return nil, fmt.Errorf("guest memory of %d bytes: mmap: %w", size, err)
+		return fmt.Errorf("guest memory of %d bytes: mmap: %w", size, err)
 	}
 	r.bytes = b
 	_ = unix.Madvise(b, unix.MADV_DONTDUMP)
-	_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // where the host gives huge pages to shared memory at all
-	return r, nil
+	return nil
 }
+
+// discard gives pages of the guest's back to the host.
+func (r *ram) discard(b []byte) error { return virtio.Mapping(r.mapping.Load()).Discard(b) }
 
 func (r *ram) close() {
 	if r.bytes != nil {
 		unix.Munmap(r.bytes)
 	}
-	unix.Close(r.fd)
+	r.base.Close()
+}
+
+// frozen is the guest's memory at one moment: of a base, nil if it is none, with what is in own over it, nil if there is nothing.
+type frozen struct {
+	base *os.File
+	own  *os.File // to be closed; a hole is as in the base
+}
+
+// diff says that it is what differs from a base that was written before.
+func (z frozen) diff() bool { return z.base == nil }
+
+// freeze keeps memory as it is while no processor or device runs. The first time it costs one call, however much there is; later, as much as the guest has written since.
+func (r *ram) freeze() (frozen, error) {
+	if r.private {
+		return r.copyPrivate()
+	}
+	// The address stays: KVM is told by the kernel that what it knew of the pages holds no more.
+	if err := mapOver(r.bytes, r.base, 0); err != nil {
+		return frozen{}, err
+	}
+	_ = unix.Madvise(r.bytes, unix.MADV_DONTDUMP)
+	r.private = true
+	r.mapping.Store(int32(virtio.PrivateFile))
+	// Nobody changes the file any more, this process included: what a guest must not see change is sealed.
+	_, _ = unix.FcntlInt(r.base.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW)
+	return frozen{base: r.base}, nil
+}
+
+// mapOver maps a part of a file, private, in place of what is mapped at b, whole pages.
+func mapOver(b []byte, f *os.File, offset int64) error {
+	// The address is that of a mapping of ours, which is replaced in one step; Go keeps no memory there.
+	_, _, errno := unix.Syscall6(unix.SYS_MMAP, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_FIXED|unix.MAP_NORESERVE, f.Fd(), uintptr(offset))
+	if errno != 0 {
+		return fmt.Errorf("guest memory: private mapping: %w", errno)
+	}
+	return nil
+}
+
+// copyPrivate copies what differs from the base.
+func (r *ram) copyPrivate() (frozen, error) {
+	spans, err := r.privateSpans()
+	if err != nil {
+		return frozen{}, err
+	}
+	fd, err := unix.MemfdCreate("guest memory, changed", unix.MFD_CLOEXEC)
+	if err != nil {
+		return frozen{}, fmt.Errorf("guest memory: memfd_create: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "guest memory, changed")
+	err = f.Truncate(int64(len(r.bytes)))
+	for _, s := range spans {
+		if err == nil {
+			_, err = f.WriteAt(r.bytes[s.start:s.end], s.start)
+		}
+	}
+	if err != nil {
+		f.Close()
+		return frozen{}, fmt.Errorf("guest memory: copy of what has changed: %w", err)
+	}
+	if r.kept {
+		return frozen{own: f}, nil
+	}
+	return frozen{r.base, f}, nil
+}
+
+// Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
+const (
+	pagePresent = 1 << 63
+	pageSwapped = 1 << 62
+	pageOfFile  = 1 << 61
+)
+
+// privateSpans are the pages that do not come from the base: those that the guest has written, and those of a later snapshot.
+func (r *ram) privateSpans() ([]span, error) {
+	if os.Getpagesize() != pageSize {
+		return nil, fmt.Errorf("pages of %d bytes are not supported here", os.Getpagesize())
+	}
+	first := int64(uintptr(unsafe.Pointer(&r.bytes[0])) / pageSize) // the address is looked up, not used
+	entries := make([]byte, 1<<20)
+	var spans []span
+	for page, pages := int64(0), int64(len(r.bytes)/pageSize); page < pages; {
+		n := min(int64(len(entries)/8), pages-page)
+		if _, err := r.pagemap.ReadAt(entries[:n*8], (first+page)*8); err != nil {
+			return nil, fmt.Errorf("guest memory: pagemap: %w", err)
+		}
+		for i := range n {
+			e := binary.NativeEndian.Uint64(entries[i*8:])
+			if e&(pagePresent|pageSwapped) != 0 && e&pageOfFile == 0 {
+				spans = addSpan(spans, span{(page + i) * pageSize, (page + i + 1) * pageSize})
+			}
+		}
+		page += n
+	}
+	return union(spans, r.over), nil
+}
+
+func addSpan(spans []span, s span) []span {
+	if n := len(spans); n > 0 && spans[n-1].end >= s.start {
+		spans[n-1].end = max(spans[n-1].end, s.end)
+		return spans
+	}
+	return append(spans, s)
+}
+
+func union(a, b []span) []span {
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, func(x, y span) int { return int((x.start - y.start) >> 12) })
+	var out []span
+	for _, s := range all {
+		out = addSpan(out, s)
+	}
+	return out
+}
+
+// write puts frozen memory into an empty file, makes that of the guest's size, and waits for the disk.
+func (z frozen) write(to *os.File, size int64) error {
+	if err := to.Truncate(size); err != nil {
+		return err
+	}
+	if z.base != nil {
+		// Pages of zeros may be holes: there is nothing below.
+		if err := copyData(to, z.base, writePages); err != nil {
+			return err
+		}
+	}
+	if z.own != nil {
+		if err := copyData(to, z.own, func(to *os.File, b []byte, at int64) error { _, err := to.WriteAt(b, at); return err }); err != nil {
+			return err
+		}
+	}
+	return to.Sync()
+}
+
+func (z frozen) close() {
+	if z.own != nil {
+		z.own.Close()
+	}
+}
+
+// copyData copies what of a sparse file is no hole.
+func copyData(to, from *os.File, write func(to *os.File, b []byte, at int64) error) error {
+	spans, err := dataSpans(from)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 1<<20)
+	for _, s := range spans {
+		for at := s.start; at < s.end; at += int64(len(buf)) {
+			b := buf[:min(int64(len(buf)), s.end-at)]
+			if _, err := from.ReadAt(b, at); err != nil {
+				return err
+			}
+			if err := write(to, b, at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// writePages writes whole pages but those of zeros.
+func writePages(to *os.File, b []byte, at int64) error {
+	for len(b) > 0 {
+		n := 0
+		for n < len(b) && !isZero(b[n:n+pageSize]) {
+			n += pageSize
+		}
+		if n == 0 {
+			b, at = b[pageSize:], at+pageSize
+			continue
+		}
+		if _, err := to.WriteAt(b[:n], at); err != nil {
+			return err
+		}
+		b, at = b[n:], at+int64(n)
+	}
+	return nil
+}
+
+func isZero(b []byte) bool {
+	for len(b) >= 8 {
+		if binary.NativeEndian.Uint64(b) != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// dataSpans are the parts of a sparse file that are no holes (lseek(2)), rounded to pages.
+func dataSpans(f *os.File) ([]span, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	size, fd := info.Size(), int(f.Fd())
+	var spans []span
+	for at := int64(0); at < size; {
+		data, err := unix.Seek(fd, at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		hole, err := unix.Seek(fd, data, unix.SEEK_HOLE)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		spans = addSpan(spans, span{data &^ (pageSize - 1), min((hole+pageSize-1)&^(pageSize-1), size)})
+		at = hole
+	}
+	return spans, nil
+}
+
+const (
+	// Parts of a later snapshot that are at least so long are mapped, the others read: a mapping costs the kernel about as much as a copy of a few pages, and
+	// a process may have 65530 (vm.max_map_count).
+	mappedSpan = 16 * pageSize
+	maxMapped  = 20_000
+)
+
+// restoreRAM maps a snapshot's memory. Its cost does not grow with the memory: a page is read when it is used. diff, if any, is what a later snapshot
+// holds that differs from base.
+func restoreRAM(size int64, base, diff, pagemap *os.File) (*ram, error) {
+	for _, f := range []*os.File{base, diff} {
+		if f == nil {
+			continue
+		}
+		if info, err := f.Stat(); err != nil || info.Size() != size || !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("%w: memory is not a file of %d bytes", ErrState, size)
+		}
+	}
+	own, err := unix.FcntlInt(base.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("guest memory: %w", err)
+	}
+	r := &ram{base: os.NewFile(uintptr(own), base.Name()), private: true, kept: true, pagemap: pagemap}
+	r.mapping.Store(int32(virtio.PrivateFile))
+	if err := r.mmap(size, unix.MAP_PRIVATE); err != nil {
+		r.base.Close()
+		return nil, err
+	}
+	if diff != nil {
+		if err := r.overlay(diff); err != nil {
+			r.close()
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (r *ram) overlay(diff *os.File) error {
+	spans, err := dataSpans(diff)
+	if err != nil {
+		return err
+	}
+	mapped := 0
+	for _, s := range spans {
+		b := r.bytes[s.start:s.end]
+		if s.end-s.start >= mappedSpan && mapped < maxMapped {
+			mapped++
+			err = mapOver(b, diff, s.start)
+		} else {
+			_, err = diff.ReadAt(b, s.start)
+		}
+		if err != nil {
+			return fmt.Errorf("guest memory: %w", err)
+		}
+	}
+	_ = unix.Madvise(r.bytes, unix.MADV_DONTDUMP)
+	r.over = spans
+	return nil
 }

@@ -32,7 +32,11 @@ var parameters = []string{
 }
 
 // platform is what only this kind of machine has.
-type platform struct{ serial serial }
+type platform struct {
+	serial serial
+	cpuid  [][]ioctl.CPUIDEntry // what each processor tells of itself
+	msrs   []uint32             // that make up a processor's state
+}
 
 func (platform) windows() []window { return nil } // the serial port is at ports
 
@@ -71,6 +75,12 @@ func slotGSI(slot int) int { return firstGSI + slot }
 // addInterrupts: the controllers came with the machine.
 func (b *Board) addInterrupts() error { return nil }
 
+// keepInMind asks what a snapshot will need to know.
+func (b *Board) keepInMind(sys *ioctl.System) (err error) {
+	b.msrs, err = savedMSRs(sys)
+	return err
+}
+
 func createProcessor(vm *ioctl.VM, id int) (*ioctl.VCPU, error) { return vm.CreateVCPU(id) }
 
 // load puts tables and kernel into memory and the processors before their first instruction.
@@ -102,9 +112,11 @@ func (b *Board) load(sys *ioctl.System, cfg Config) error {
 		return err
 	}
 	for i, c := range b.vcpus {
-		if err := setUp(c, cpuidOf(cpuid, i, len(b.vcpus))); err != nil {
+		own := cpuidOf(cpuid, i, len(b.vcpus))
+		if err := setUp(c, own); err != nil {
 			return fmt.Errorf("processor %d: %w", i, err)
 		}
+		b.cpuid = append(b.cpuid, own)
 	}
 	// The others wait for the first to start them.
 	if err := setStart(b.vcpus[0], state); err != nil {

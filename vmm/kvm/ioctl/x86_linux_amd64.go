@@ -140,7 +140,8 @@ type MSR struct {
 	Data     uint64
 }
 
-const maxMSRs = 256
+// maxMSRs is less than MAX_IO_MSRS of arch/x86/kvm/x86.c.
+const maxMSRs = 255
 
 // SetMSRs sets registers in their order. One that the kernel refuses ends it with an error that names it.
 func (c *VCPU) SetMSRs(msrs []MSR) error {
