@@ -109,7 +109,7 @@ func (s *Supervisor) checkImage(ctx context.Context) (*image.Image, error) {
 		return nil, fmt.Errorf("open image: %w", err)
 	}
 	shown := -1
-	err = img.Verify(ctx, func(done, total int64) {
+	err = img.VerifyOnce(ctx, filepath.Join(s.cfg.Paths.Runtime, "verified-"+img.Digest), func(done, total int64) {
 		if total > 0 && int(done*100/total)/10 != shown {
 			shown = int(done*100/total) / 10
 			detail(fmt.Sprintf("%d %%", done*100/total))
