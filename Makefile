@@ -4,6 +4,7 @@
 # make lab-arm64  the same on an arm64 machine, which takes long and is no part of make test
 # make lint      gofmt, go vet, staticcheck, govulncheck
 # make bench     figures, each beside a peer in the same run
+# make bench-lab  our VMM beside QEMU's microvm on the lab's /dev/kvm: boots, disks, link; and what a machine costs
 # make image     builds the guest image, if it is not there or its parts changed
 # make clean     removes the programs; images and sessions stay (capsid image ls, capsid ps)
 
@@ -20,7 +21,7 @@ LAB_ARM64 ?= ./vmm/kvm/board ./vmm/kvm
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: run test lab lab-arm64 lint bench deps image build desktop clean
+.PHONY: run test lab lab-arm64 lint bench bench-lab deps image build desktop clean
 
 run: deps image desktop
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; then exec bin/capsid-desktop; else exec bin/capsid tour; fi
@@ -74,6 +75,13 @@ bench:
 	$(MAKE) image desktop
 	$(GO) test -run '^$$' -bench . ./proxy ./app/terminal
 	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 30m ./app/e2e
+
+# The peer is the host's QEMU, its vsock the lab's own kernel.
+bench-lab:
+	@sh packaging/deps.sh test
+	$(MAKE) image
+	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 3x -timeout 30m \
+		-exec "'$(CURDIR)/bin/capsid-lab' -module vhost_vsock -with '$$(command -v qemu-system-x86_64)' -with /usr/share/qemu/qboot.rom" ./vmm/kvm
 
 clean:
 	rm -rf bin

@@ -11,13 +11,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"capsid/guest/image"
 )
 
-// kernelModules is what the lab's init loads: its disks and their file systems, KVM, and loop devices for tests that want one.
-func (t target) kernelModules() []string {
-	return append([]string{"virtio_pci", "virtio_console", "virtio_blk", "erofs", "overlay", "isofs", "loop"}, t.modules...)
+// kernelModules is what the lab's init loads: its disks and their file systems, KVM, loop devices for tests that want one, and what is asked for.
+func (t target) kernelModules(more []string) []string {
+	return slices.Concat([]string{"virtio_pci", "virtio_console", "virtio_blk", "erofs", "overlay", "isofs", "loop"}, t.modules, more)
 }
 
 // parts are the files that the lab starts from.
@@ -30,23 +31,24 @@ type parts struct {
 
 func findParts(ctx context.Context, o options, t target) (parts, error) {
 	if t.foreign() {
-		return cachedKernel(ctx, t)
+		return cachedKernel(ctx, t, o.modules)
 	}
 	img, err := openImage(o.image)
 	if err != nil {
 		return parts{}, err
 	}
-	modules, err := cachedModules(ctx, img, t.kernelModules())
+	modules, err := cachedModules(ctx, img, t.kernelModules(o.modules))
 	return parts{img.Kernel(), modules, img.Root(), img.Dir, img.Digest}, err
 }
 
 // cachedKernel is the distribution's kernel for another processor, which is fetched once.
-func cachedKernel(ctx context.Context, t target) (parts, error) {
+func cachedKernel(ctx context.Context, t target, more []string) (parts, error) {
 	dir, err := cacheDir()
 	if err != nil {
 		return parts{}, err
 	}
-	name := "kernel-" + t.arch + "-" + keyOf(t.kernelModules())
+	modules := t.kernelModules(more)
+	name := "kernel-" + t.arch + "-" + keyOf(modules)
 	dir = filepath.Join(dir, name)
 	p := parts{kernel: filepath.Join(dir, "vmlinux"), modules: filepath.Join(dir, "modules.cpio"), folder: dir, name: name}
 	if _, err := os.Stat(dir); err == nil {
@@ -56,7 +58,7 @@ func cachedKernel(ctx context.Context, t target) (parts, error) {
 	if err != nil {
 		return p, err
 	}
-	err = image.FetchKernel(ctx, t.arch, work, io.Discard, t.kernelModules()...)
+	err = image.FetchKernel(ctx, t.arch, work, io.Discard, modules...)
 	if err == nil {
 		err = os.Rename(work, dir)
 	}

@@ -57,6 +57,7 @@ type options struct {
 	timeout     time.Duration
 	env         list
 	with        list
+	modules     list
 	console     string
 	verbose     bool
 	shell       bool
@@ -79,6 +80,7 @@ func parse(args []string) (options, error) {
 	f.DurationVar(&o.timeout, "timeout", 0, "how long the program may take; 0 is for ever")
 	f.Var(&o.env, "env", "pass the environment variable `NAME` too, or set NAME=VALUE; may be repeated")
 	f.Var(&o.with, "with", "take the file or folder `PATH` of the host along, programs with their libraries; may be repeated")
+	f.Var(&o.modules, "module", "load the kernel's module `NAME` too; may be repeated")
 	f.StringVar(&o.console, "console", "", "write the machine's whole console to `FILE`")
 	f.BoolVar(&o.verbose, "v", false, "show the machine's console and the times of its start on standard error")
 	f.BoolVar(&o.shell, "shell", false, "an interactive shell")

@@ -40,6 +40,7 @@ type answer struct {
 	ReadOnly bool
 	Cache    string // of the disk, "write back" when it takes FLUSH
 	Size     int64
+	Nanos    int64 // that a measurement took
 }
 
 // ask makes one call on a new stream.
