@@ -299,6 +299,9 @@ func TestVsockClose(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.Close()
+		g.mu.Lock() // it is told at once that nobody listens any more
+		g.await("half of the end", func() bool { return c.shut == shutReceive })
+		g.mu.Unlock()
 		if b, err := io.ReadAll(c); err != nil || !bytes.Equal(b, sent) {
 			t.Errorf("%d of %d bytes, %v", len(b), len(sent), err)
 		}
@@ -443,6 +446,28 @@ func TestVsockPause(t *testing.T) {
 	<-stopped
 	c.shutdown(shutBoth)
 	g.settle(0)
+}
+
+// What the device has taken ahead of its need is the queue's again while it rests.
+func TestVsockPauseGivesBack(t *testing.T) {
+	v, requests := listening()
+	g := newGuest(t, v)
+	g.start()
+	c, h := vsockPair(t, g, requests)
+	for i := range 300 { // more than there are buffers
+		h.Write([]byte{byte(i)})
+		b := make([]byte, 1)
+		if _, err := c.Read(b); err != nil || b[0] != byte(i) {
+			t.Fatalf("%x, %v", b, err)
+		}
+		g.d.dev.Pause()
+		for n, q := range g.d.dev.queues[:2] {
+			if s := q.State(); s.NextAvail != s.NextUsed {
+				t.Fatalf("queue %d rests with %d requests", n, s.NextAvail-s.NextUsed)
+			}
+		}
+		g.d.dev.Resume()
+	}
 }
 
 // A driver that begins anew finds no streams, and hosts whose streams have ended.
