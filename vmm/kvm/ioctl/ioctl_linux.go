@@ -116,10 +116,10 @@ type VM struct {
 func (vm *VM) Close() { unix.Close(vm.fd) }
 
 type userspaceMemoryRegion struct {
-	slot, flags uint32
-	gpa         uint64
-	size        uint64
-	address     uint64
+	slot, _ uint32
+	gpa     uint64
+	size    uint64
+	address uint64
 }
 
 // SetMemory puts mem, whole pages that are mapped for as long as the machine lives, at a guest-physical address. An empty one takes the slot's away.
@@ -133,8 +133,8 @@ func (vm *VM) SetMemory(slot int, gpa uint64, mem []byte) error {
 }
 
 type irqfd struct {
-	fd, gsi, flags, resample uint32
-	_                        [16]byte
+	fd, gsi uint32
+	_       [24]byte // flags, the resampler, padding
 }
 
 // IRQFD lets each signal of an eventfd be an edge on a GSI.
