@@ -138,6 +138,7 @@ func TestStartsOthers(t *testing.T) {
 			wrote <- [2]uint32{uint32(c.ID()), binary.LittleEndian.Uint32(c.MMIO().Data)}
 		}
 	}, func(err error) { t.Error(err) })
+	p.give(run)
 	defer p.stop()
 	for range 20 {
 		p.pause()
@@ -217,6 +218,7 @@ func TestInterrupt(t *testing.T) {
 	}
 	wrote := make(chan uint32, 2)
 	p := startProcessors(g.cpus, func(c *ioctl.VCPU) { wrote <- binary.LittleEndian.Uint32(c.MMIO().Data) }, func(err error) { t.Error(err) })
+	p.give(run)
 	defer p.stop()
 	<-wrote
 	select {
