@@ -38,3 +38,11 @@ func TestLarge(t *testing.T) {
 	needStockKernels(t)
 	vmmtest.Large(t, Backend{}, vmmtest.Options{OneAtATime: inLab()})
 }
+
+func TestSnapshots(t *testing.T) {
+	if !(Backend{}).Capabilities().Snapshot {
+		t.Skip("snapshots are for another processor yet")
+	}
+	needStockKernels(t)
+	vmmtest.Snapshots(t, Backend{}, vmmtest.Options{OneAtATime: inLab()})
+}

@@ -32,6 +32,7 @@ type request struct {
 
 // answer is what the guest says.
 type answer struct {
+	Count    int
 	Error    string
 	CPUs     int    // online
 	Memory   int64  // bytes that the kernel manages

@@ -3,6 +3,7 @@ package vmmtest
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -184,6 +186,9 @@ func serveCall(m link.Link, c net.Conn) {
 	json.NewEncoder(c).Encode(a)
 }
 
+// counter is what the guest remembers.
+var counter atomic.Int64
+
 func call(m link.Link, r request) (answer, error) {
 	switch r.Op {
 	case "about":
@@ -199,6 +204,12 @@ func call(m link.Link, r request) (answer, error) {
 		return disk(r.Disk)
 	case "read":
 		return readDisk(r.Disk, r.Count)
+	case "count":
+		return answer{Count: int(counter.Add(1))}, nil
+	case "random":
+		b := make([]byte, 32)
+		_, err := unix.Getrandom(b, 0)
+		return answer{Text: hex.EncodeToString(b)}, err
 	case "discard":
 		return answer{}, discardDisk(r.Disk)
 	case "use memory":
