@@ -32,9 +32,10 @@ type driver struct {
 	config   chan struct{} // one item when the configuration has changed
 	faults   chan error    // what the transport reported
 
-	irq  chan struct{}
-	mu   sync.Mutex
-	next [2]uint64 // free RAM, low and high
+	irq      chan struct{}
+	handling sync.Mutex // against a change of dev
+	mu       sync.Mutex
+	next     [2]uint64 // free RAM, low and high
 }
 
 const (
@@ -95,6 +96,8 @@ func newDriver(t testing.TB, dev Device) *driver {
 
 // handle is the interrupt handler (vm_interrupt).
 func (d *driver) handle() {
+	d.handling.Lock()
+	defer d.handling.Unlock()
 	status := d.read(regInterrupt)
 	d.write(regInterruptACK, status)
 	if status&interruptConfig != 0 {
