@@ -26,7 +26,7 @@ const (
 func (Backend) Probe(context.Context) vmm.Probe {
 	f, err := os.OpenFile(devicePath, os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return explainOpen(err)
+		return explainOpen(err, kvmLoaded())
 	}
 	defer f.Close()
 	if pvm, reason := softwareKVM(modules); pvm {
@@ -38,9 +38,18 @@ func (Backend) Probe(context.Context) vmm.Probe {
 	return vmm.Probe{Usable: true, Reason: "the processor runs the guest itself", Detail: detail()}
 }
 
+// kvmLoaded says whether the kernel has KVM's own module, whatever is seen of its device.
+func kvmLoaded() bool {
+	_, err := os.Stat(filepath.Join(modules, "kvm"))
+	return err == nil
+}
+
 // explainOpen says why /dev/kvm cannot be opened and what helps.
-func explainOpen(err error) vmm.Probe {
+func explainOpen(err error, loaded bool) vmm.Probe {
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && loaded:
+		return vmm.Probe{Reason: "/dev/kvm is absent, though this kernel has KVM: it was not given to this container or sandbox",
+			Fix: "pass the device in, as by docker run --device /dev/kvm"}
 	case errors.Is(err, fs.ErrNotExist):
 		return vmm.Probe{Reason: "/dev/kvm is absent: no KVM module is loaded, or the processor's virtualization is off",
 			Fix: "sudo modprobe kvm_intel || sudo modprobe kvm_amd"}

@@ -28,7 +28,7 @@ func (b Backend) make(ctx context.Context, cfg vmm.Config, from *snapshotFiles) 
 	}
 	device, err := os.OpenFile(devicePath, os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		p := explainOpen(err)
+		p := explainOpen(err, kvmLoaded())
 		return nil, fmt.Errorf("%w: %s (%s)", vmm.ErrStart, p.Reason, p.Fix)
 	}
 	defer device.Close()
