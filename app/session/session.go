@@ -40,6 +40,21 @@ type Session struct {
 	Policy     string    `json:"policy,omitempty"` // a policy file for this session alone, beside user.toml
 	Autonomous bool      `json:"autonomous"`
 	Created    time.Time `json:"created"`
+	// Parent is the snapshot that the machine was restored from last; nil when it was booted. A fork's lies in another session's folder.
+	Parent *SnapshotRef `json:"parent,omitempty"`
+}
+
+// SnapshotRef names a snapshot by the session in whose folder it lies; an empty Snapshot means that session itself.
+type SnapshotRef struct {
+	Session  string `json:"session"` // ID
+	Snapshot string `json:"snapshot,omitempty"`
+}
+
+func (r SnapshotRef) String() string {
+	if r.Snapshot == "" {
+		return "session " + r.Session
+	}
+	return r.Session + "/" + r.Snapshot
 }
 
 // Status is a session as it is now; status.json in its folder and GET /v1/status.
