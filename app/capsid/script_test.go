@@ -415,7 +415,8 @@ func leftovers(state, run string) []string {
 			continue
 		}
 		for _, e := range entries {
-			if e.Name() != ".lock" {
+			// Which image was verified is known for as long as the computer runs.
+			if e.Name() != ".lock" && !strings.HasPrefix(e.Name(), "verified-") {
 				left = append(left, filepath.Join(dir, e.Name()))
 			}
 		}
