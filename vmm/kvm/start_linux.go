@@ -2,7 +2,6 @@ package kvm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"capsid/vmm"
 	"capsid/vmm/console"
 	"capsid/vmm/process"
+	"capsid/vmm/virtio"
 )
 
 // Start makes a machine. It returns when its processors run.
@@ -137,17 +137,10 @@ func openDisk(d vmm.Disk) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The lock is of the open file, which the machine's process shares: it ends with that. Readers keep writers out, and the other way round.
-	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	if d.ReadOnly {
-		lock.Type = unix.F_RDLCK
-	}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+	// The lock is of the open file, which the machine's process shares: it ends with that.
+	if err := virtio.LockDisk(f, d.ReadOnly); err != nil {
 		f.Close()
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-			return nil, fmt.Errorf("disk %s is locked: another machine uses it", d.Path)
-		}
-		return nil, fmt.Errorf("disk %s: lock: %w", d.Path, err)
+		return nil, err
 	}
 	return f, nil
 }
