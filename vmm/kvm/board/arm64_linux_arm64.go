@@ -31,7 +31,7 @@ const (
 // vmgenidSize is what is kept of RAM's end for the generation ID: no kernel's pages are larger.
 const vmgenidSize = 64 << 10
 
-// parameters are the kernel's for this processor.
+// parameters are the kernel's for this machine.
 var parameters = []string{
 	// Until the driver of hvc0 is there, the serial port says what is worth saying.
 	fmt.Sprintf("earlycon=pl011,mmio32,%#x", serialBase),
@@ -53,18 +53,15 @@ func (p *platform) close() {
 	}
 }
 
-// The size of guest-physical addresses, in bits: what KVM takes at least and without being asked (api.rst, KVM_CREATE_VM).
-const (
-	minAddressBits     = 32
-	defaultAddressBits = 40
-)
+// minAddressBits is the least size of guest-physical addresses that KVM takes (api.rst, KVM_CREATE_VM).
+const minAddressBits = 32
 
 // createVM makes a machine whose addresses are no longer than its memory needs: the fewer levels the tables have that KVM keeps for it, the better, and some
 // processors have less than the usual size.
 func createVM(sys *ioctl.System, memory int64) (*ioctl.VM, error) {
 	size := max(minAddressBits, bits.Len64(ramBase+uint64(memory)-1))
 	limit := sys.CheckExtension(ioctl.CapARMVMIPASize)
-	if limit == 0 {
+	if limit == 0 { // Linux before 4.20 knows one size, of 40
 		return sys.CreateVM(0)
 	}
 	if size > limit {

@@ -14,29 +14,27 @@ const (
 	CapARMVMIPASize = 165 // extent: the greatest size of guest-physical addresses, in bits
 )
 
-// Features of a virtual processor: bits of kvm_vcpu_init's first word (arch/arm64/include/uapi/asm/kvm.h).
+// Features of a virtual processor (arch/arm64/include/uapi/asm/kvm.h).
 const (
 	featurePowerOff = 1 << 0
 	featurePSCI02   = 1 << 2
 )
 
-// vcpuInit is struct kvm_vcpu_init.
-type vcpuInit struct {
-	target   uint32
-	features [7]uint32
-}
+// vcpuInit is struct kvm_vcpu_init: a kind of processor, which the kernel names, and seven words of features, of which only the first is in use.
+type vcpuInit [8]uint32
 
 // Init makes a new processor what the host's is, in the state of a reset, with PSCI in the kernel. One that is off waits for another's CPU_ON. It has
-// neither vectors of SVE's lengths, nor performance counters, nor pointer authentication: those are the host's own, and tie a saved guest to it.
+// neither SVE, nor performance counters, nor pointer authentication: those are the host's own, and tie a saved guest to it.
 func (c *VCPU) Init(vm *VM, off bool) error {
 	var v vcpuInit
 	if err := with(vm.fd, "ARM_PREFERRED_TARGET", read, 0xaf, &v); err != nil {
 		return err
 	}
-	v.features = [7]uint32{featurePSCI02}
+	features := uint32(featurePSCI02)
 	if off {
-		v.features[0] |= featurePowerOff
+		features |= featurePowerOff
 	}
+	v = vcpuInit{v[0], features}
 	return with(c.fd, "ARM_VCPU_INIT", write, 0xae, &v)
 }
 
@@ -55,7 +53,6 @@ const (
 	RegPC     Reg = regCore | 32*2
 	RegPstate Reg = regCore | 33*2
 	RegMPIDR  Reg = regSystem | 3<<14 | 0<<11 | 0<<7 | 0<<3 | 5
-	RegVBAR   Reg = regSystem | 3<<14 | 0<<11 | 12<<7 | 0<<3 | 0
 )
 
 // RegX is general register n, 0 to 30.
@@ -140,9 +137,9 @@ func (vm *VM) CreateGIC(distributor, redistributors uint64, interrupts uint32) (
 
 // deviceAttr is struct kvm_device_attr.
 type deviceAttr struct {
-	flags, group uint32
-	attr         uint64
-	addr         unsafe.Pointer // of a value that the kernel reads during the call
+	_, group uint32 // the first has flags, of which there are none
+	attr     uint64
+	addr     unsafe.Pointer // of a value that the kernel reads during the call
 }
 
 func (g *GIC) set(group uint32, attr uint64, value unsafe.Pointer) error {
