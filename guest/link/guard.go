@@ -11,7 +11,7 @@ import (
 )
 
 // The frame of yamux (github.com/hashicorp/yamux, spec.md): version, type, flags (2), stream (4), length (4), big-endian,
-// then length bytes if the type is data.
+// then length bytes if the type is data. A Mux adds the session's nonce.
 const (
 	headerSize = 12
 
@@ -44,23 +44,25 @@ var defaultLimits = limits{streams: 16384, unread: 128 << 20, resets: 1024}
 // ErrProtocol: the peer broke the framing or a limit that ends the link.
 var ErrProtocol = errors.New("link: protocol violation")
 
-// guard stands between the bytes and yamux, reads every frame header that passes in either direction, and adds what yamux lacks: a bound on
+// guard stands between the bytes of one session and yamux, reads every frame header that passes in either direction, and adds what yamux lacks: a bound on
 // streams and on unread bytes, no pings, no frame without its whole body, and the reset of a single stream.
 //
 // yamux calls Read and Write from one goroutine each.
 type guard struct {
-	raw    io.ReadWriteCloser
-	in     *bufio.Reader
+	wire   *wire
+	in     *bufio.Reader // of wire
+	side   Side
+	nonce  nonce
 	peer   uint32 // the low bit of the numbers of streams that the peer opens
 	limits limits
 
 	// Of Read.
+	begun bool   // the guest has answered the host's mark
 	ready int    // bytes of a checked frame that are still to be handed to yamux
 	made  []byte // a frame of our own making, to be handed to yamux first
 
 	// Of Write.
-	out  []byte     // a data frame's header that waits for its body; its array is used again
-	send sync.Mutex // held while a whole frame is written to raw
+	out []byte // a data frame's header that waits for its body; its array is used again
 
 	mu      sync.Mutex
 	streams map[uint32]*flow
@@ -88,15 +90,15 @@ type flow struct {
 	orphan    *time.Timer
 }
 
-func newGuard(raw io.ReadWriteCloser, side Side, l limits) *guard {
+func newGuard(w *wire, side Side, n nonce, l limits) *guard {
 	g := &guard{
-		raw: raw, in: bufio.NewReaderSize(raw, 2*maxFrame), limits: l,
+		wire: w, in: w.in, side: side, nonce: n, limits: l,
 		streams: map[uint32]*flow{}, remote: map[uint32]bool{},
 		wake: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
 	// The host is yamux's client: its streams have odd numbers.
 	if side == Guest {
-		g.peer = 1
+		g.peer, g.begun = 1, true
 	}
 	g.done.Go(g.sendResets)
 	return g
@@ -112,7 +114,9 @@ func (g *guard) Read(p []byte) (int, error) {
 		}
 		if g.ready > 0 {
 			n, err := g.in.Read(p[:min(len(p), g.ready)])
-			g.ready -= n
+			if g.ready -= n; g.ready == 0 && err == nil {
+				_, err = g.in.Discard(tailSize)
+			}
 			return n, err
 		}
 		if err := g.next(); err != nil {
@@ -127,6 +131,12 @@ func (g *guard) next() error {
 	if g.made = g.takeLocal(g.made[:0]); len(g.made) > 0 {
 		return nil
 	}
+	if !g.begun {
+		if err := g.wire.answered(g.nonce); err != nil {
+			return err
+		}
+		g.begun = true
+	}
 	hdr, err := g.in.Peek(headerSize)
 	if err != nil {
 		if err == io.EOF && len(hdr) > 0 {
@@ -136,23 +146,41 @@ func (g *guard) next() error {
 	}
 	f, err := parseFrame(hdr)
 	if err != nil {
-		return err
+		return g.broken(err)
 	}
 	size := headerSize + f.body()
-	if _, err := g.in.Peek(size); err != nil {
+	whole, err := g.in.Peek(size + tailSize)
+	if err != nil {
 		return io.ErrUnexpectedEOF
+	}
+	if nonce(whole[size:]) != g.nonce {
+		return g.broken(fmt.Errorf("%w: frame of another session", ErrProtocol))
 	}
 	pass, err := g.admit(f)
 	if err != nil {
 		return err
 	}
 	if !pass {
-		_, err := g.in.Discard(size)
+		_, err := g.in.Discard(size + tailSize)
 		return err
 	}
 	g.ready = size
 	return nil
 }
+
+// errAnew ends a session of the guest's, which begins anew with the host that is there now.
+var errAnew = errors.New("link: another host")
+
+// broken says what bytes mean that are no frame.
+func (g *guard) broken(err error) error {
+	if g.side == Guest {
+		return errAnew
+	}
+	return err
+}
+
+// anew says whether the session has ended because the host is another.
+func (g *guard) anew() bool { return g.fault() == errAnew }
 
 // takeLocal makes the frames that reset streams on this side.
 func (g *guard) takeLocal(b []byte) []byte {
@@ -167,35 +195,33 @@ func (g *guard) takeLocal(b []byte) []byte {
 
 // Write takes the header and the body of a frame in two calls, as yamux makes them, and writes them at once.
 func (g *guard) Write(p []byte) (int, error) {
-	if len(g.out) > 0 {
-		g.out = append(g.out, p...)
-		err := g.write(g.out)
-		g.out = g.out[:0]
+	if len(g.out) == 0 {
+		f, err := parseHeader(p)
 		if err != nil {
 			return 0, err
 		}
-		return len(p), nil
+		g.sent(f)
+		if f.body() > 0 {
+			g.out = append(g.out, p...)
+			return len(p), nil
+		}
 	}
-	f, err := parseHeader(p)
+	g.out = append(append(g.out, p...), g.nonce[:]...)
+	err := g.write(g.out)
+	g.out = g.out[:0]
 	if err != nil {
-		return 0, err
-	}
-	g.sent(f)
-	if f.body() > 0 {
-		g.out = append(g.out, p...)
-		return len(p), nil
-	}
-	if err := g.write(p); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
 func (g *guard) write(b []byte) error {
-	g.send.Lock()
-	defer g.send.Unlock()
-	_, err := g.raw.Write(b)
-	if err != nil {
+	select {
+	case <-g.closed:
+		return ErrClosed
+	default:
+	}
+	if err := g.wire.write(b); err != nil {
 		return g.fail(err)
 	}
 	return nil
@@ -213,7 +239,7 @@ func (g *guard) sendResets() {
 		g.mu.Lock()
 		var b []byte
 		for id := range g.remote {
-			b = frame{kind: typeWindowUpdate, flags: flagRST, id: id}.append(b)
+			b = append(frame{kind: typeWindowUpdate, flags: flagRST, id: id}.append(b), g.nonce[:]...)
 		}
 		clear(g.remote)
 		g.mu.Unlock()
@@ -223,12 +249,14 @@ func (g *guard) sendResets() {
 	}
 }
 
-// Close ends the bytes in both directions.
+// Close ends the session, and the bytes in both directions unless another session follows.
 func (g *guard) Close() error {
 	var err error
 	g.once.Do(func() {
 		close(g.closed)
-		err = g.raw.Close()
+		if !g.anew() {
+			err = g.wire.close()
+		}
 	})
 	return err
 }

@@ -17,13 +17,22 @@ type script struct {
 func (s script) Write(p []byte) (int, error) { return len(p), nil }
 func (s script) Close() error                { close(s.closed); return nil }
 
+var testNonce = nonce{1, 2, 3, 4, 5, 6, 7, 8}
+
 func frames(fs ...frame) []byte {
 	var b []byte
 	for _, f := range fs {
 		b = f.append(b)
 		b = append(b, make([]byte, min(f.body(), 2*maxFrame))...)
+		b = append(b, testNonce[:]...)
 	}
 	return b
+}
+
+// hostOf is the host of a guest that answers the mark and then sends b.
+func hostOf(b []byte, l limits) *Mux {
+	all := append(append([]byte("noise"+markGuest[:7]+markGuest), testNonce[:]...), b...)
+	return startMux(script{strings.NewReader(string(all)), make(chan struct{})}, Host, l, testNonce, longZeros)
 }
 
 func TestHostileFrames(t *testing.T) {
@@ -37,8 +46,9 @@ func TestHostileFrames(t *testing.T) {
 		{"nothing", nil, false},
 		{"stream and port", frames(syn, port), false},
 		{"half a header", frames(syn)[:5], false},
-		{"half a body", frames(syn, port)[:20], false},
+		{"half a body", frames(syn, port)[:2*headerSize+tailSize+2], false},
 		{"other version", append([]byte{1}, frames(syn)[1:]...), true},
+		{"other session", append(frames(syn)[:headerSize], make([]byte, nonceSize)...), true},
 		{"unknown type", frames(frame{kind: 9, id: 2}), true},
 		{"ping", frames(frame{kind: 2, flags: flagSYN, length: 7}), true},
 		{"go away", frames(frame{kind: 3}), true},
@@ -59,7 +69,7 @@ func TestHostileFrames(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			m := NewMux(script{strings.NewReader(string(test.bytes)), make(chan struct{})}, Host)
+			m := hostOf(test.bytes, defaultLimits)
 			defer m.Close()
 			<-m.Done()
 			if fatal := errors.Is(m.Err(), ErrProtocol); fatal != test.fatal {
@@ -71,7 +81,7 @@ func TestHostileFrames(t *testing.T) {
 
 // Until a stream is taken up nobody would count its bytes down, so there may be no more of them than the port takes.
 func TestDataBeforeClaim(t *testing.T) {
-	g := newGuard(script{strings.NewReader(""), make(chan struct{})}, Host, defaultLimits)
+	g := newGuard(newWire(script{strings.NewReader(""), make(chan struct{})}), Host, testNonce, defaultLimits)
 	defer g.done.Wait()
 	defer g.Close()
 	send := func(f frame) error {
@@ -98,7 +108,7 @@ func FuzzGuard(f *testing.F) {
 	f.Add(frames(frame{kind: typeWindowUpdate, flags: flagACK, id: 1}, frame{kind: typeData, id: 1, length: 1}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l := limits{streams: 4, unread: 1 << 10, resets: 4}
-		m := newMux(script{strings.NewReader(string(b)), make(chan struct{})}, Host, l)
+		m := hostOf(b, l)
 		defer m.Close()
 		lis, err := m.Listen(0)
 		if err == nil {
@@ -116,11 +126,18 @@ func FuzzGuard(f *testing.F) {
 			}()
 		}
 		go m.Dial(t.Context(), 1)
+		var g *guard
+		if s, err := m.session(t.Context()); err == nil {
+			g = s.guard
+		}
 		<-m.Done()
-		m.guard.mu.Lock()
-		defer m.guard.mu.Unlock()
-		if m.guard.inbound > l.streams || m.guard.inbound < 0 || len(m.guard.remote) > l.resets {
-			t.Errorf("%d streams, %d resets", m.guard.inbound, len(m.guard.remote))
+		if g == nil {
+			return
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.inbound > l.streams || g.inbound < 0 || len(g.remote) > l.resets {
+			t.Errorf("%d streams, %d resets", g.inbound, len(g.remote))
 		}
 	})
 }

@@ -2,15 +2,12 @@ package link
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/yamux"
 )
 
 // Side says which end of the serial port a Mux is.
@@ -48,88 +45,74 @@ const (
 //
 // Until this side's first Listen, streams that the peer opens wait for it: so a peer may dial as soon as the machine starts. Nothing of
 // a Mux is timed but the handshake: a peer that rests, as a paused machine does, keeps its streams.
+//
+// A machine that is restored from a snapshot has another host. The guest's Mux goes on then: its streams end with ErrReset, its listeners take the
+// streams of the new host, and a Dial that had no answer yet is made to it.
 type Mux struct {
-	side  Side
-	guard *guard
-	sess  *yamux.Session
-	dials chan struct{}
+	side   Side
+	wire   *wire
+	limits limits
+	dials  chan struct{}
 
 	mu        sync.Mutex
 	listeners map[Port]*listener
+	sess      *session      // nil while one has ended and the next has not begun
+	begun     chan struct{} // closed when sess is there
 	closed    bool
 	tasks     sync.WaitGroup
 	listening chan struct{} // closed by the first Listen
-	closing   chan struct{} // closed when the streams have ended
 	done      chan struct{}
 	err       error
 }
 
 // NewMux starts a link over rwc and owns it from then on. rwc's Close must unblock its Read and Write.
 func NewMux(rwc io.ReadWriteCloser, side Side) *Mux {
-	return newMux(rwc, side, defaultLimits)
+	return startMux(rwc, side, defaultLimits, newNonce(), shortZeros)
 }
 
-func newMux(rwc io.ReadWriteCloser, side Side, l limits) *Mux {
+// RestoreMux is NewMux for the host of a machine that was restored: its guest may be in the middle of anything.
+func RestoreMux(rwc io.ReadWriteCloser) *Mux {
+	return startMux(rwc, Host, defaultLimits, newNonce(), longZeros)
+}
+
+func startMux(rwc io.ReadWriteCloser, side Side, l limits, n nonce, zeros int) *Mux {
 	m := &Mux{
 		side:      side,
-		guard:     newGuard(rwc, side, l),
+		wire:      newWire(rwc),
+		limits:    l,
 		dials:     make(chan struct{}, dialing),
 		listeners: map[Port]*listener{},
+		begun:     make(chan struct{}),
 		listening: make(chan struct{}),
-		closing:   make(chan struct{}),
 		done:      make(chan struct{}),
 	}
-	cfg := &yamux.Config{
-		// Also how many streams of ours may be unanswered.
-		AcceptBacklog:     2 * dialing,
-		KeepAliveInterval: time.Hour, // off, but it is checked
-		// A paused machine reads nothing for as long as its owner likes.
-		ConnectionWriteTimeout: 100 * 365 * 24 * time.Hour,
-		StreamOpenTimeout:      0,
-		// It runs from half-close, so it would end a long download whose question was ended by the client.
-		StreamCloseTimeout:  0,
-		MaxStreamWindowSize: window,
-		LogOutput:           io.Discard,
-	}
-	start := yamux.Client
-	if side == Guest {
-		start = yamux.Server
-	}
-	sess, err := start(m.guard, cfg)
-	if err != nil {
-		m.guard.Close()
-		m.err = err
-		close(m.closing)
-		close(m.done)
-		return m
-	}
-	m.sess = sess
-	go m.run()
+	go m.run(n, zeros)
 	return m
 }
 
-// run takes the streams that the peer opens, whose number is the guard's to bound, until the yamux session has ended. Then it ends the link.
-func (m *Mux) run() {
+// run goes from session to session; the host has one. Then it ends the link.
+func (m *Mux) run(n nonce, zeros int) {
 	var cause error
-	for {
-		s, err := m.sess.AcceptStream()
-		if err != nil {
-			cause = err
+	for again := true; again && cause == nil; {
+		if m.side == Guest {
+			if n, cause = m.wire.begun(); cause == nil {
+				cause = m.wire.write(append([]byte(markGuest), n[:]...))
+			}
+			if cause != nil {
+				break
+			}
+		}
+		var s *session
+		if s, cause = m.newSession(n, zeros); cause != nil {
 			break
 		}
-		c := m.newStream(s, 0)
-		if c == nil || !m.spawn(func() { m.greet(c) }) {
-			s.Close()
+		cause = m.serve(s)
+		if again = s.guard.anew(); again {
+			cause = nil
 		}
 	}
-	close(m.closing)
-	m.sess.Close() // waits for yamux's goroutines
-	m.guard.Close()
-	m.guard.done.Wait()
+	m.wire.close()
 
-	if fault := m.guard.fault(); fault != nil {
-		cause = fault // yamux says less of it
-	}
 	m.mu.Lock()
 	switch {
 	case m.closed:
@@ -142,6 +125,24 @@ func (m *Mux) run() {
 	m.closed = true
 	m.mu.Unlock()
 	close(m.done)
+}
+
+// serve lets streams be opened on s until it has ended, and says why it has.
+func (m *Mux) serve(s *session) error {
+	m.mu.Lock()
+	m.sess = s
+	close(m.begun)
+	closed := m.closed
+	m.mu.Unlock()
+	if closed {
+		s.close()
+	}
+	cause := s.run()
+	m.mu.Lock()
+	m.sess, m.begun = nil, make(chan struct{})
+	close(s.over)
+	m.mu.Unlock()
+	return cause
 }
 
 // spawn runs f, and Close waits for it. It does not once the link is closed.
@@ -172,9 +173,11 @@ func (m *Mux) Err() error {
 func (m *Mux) Close() error {
 	m.mu.Lock()
 	m.closed = true
+	s := m.sess
 	m.mu.Unlock()
-	if m.sess != nil {
-		m.sess.Close()
+	m.wire.close()
+	if s != nil {
+		s.close()
 	}
 	<-m.done
 	m.tasks.Wait()
@@ -247,91 +250,36 @@ func (m *Mux) Dial(ctx context.Context, port Port) (Conn, error) {
 func dialError(port Port, err error) error { return fmt.Errorf("dial port %d: %w", port, err) }
 
 func (m *Mux) dial(ctx context.Context, port Port) (*stream, error) {
-	s, err := m.sess.OpenStream()
-	if err != nil {
-		return nil, streamError(err)
+	for {
+		s, err := m.session(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c, err := s.dial(ctx, port)
+		if err == nil || ctx.Err() != nil || !s.guard.anew() {
+			return c, err
+		}
 	}
-	c := m.newStream(s, port)
-	if c == nil {
-		s.Close()
-		return nil, ErrReset
-	}
-	stop := context.AfterFunc(ctx, c.abort)
-	answer, err := c.ask(port)
-	if !stop() {
-		c.abort()
-		return nil, ctx.Err()
-	}
-	switch {
-	case err == nil && answer == accepted:
-		return c, nil
-	case err == nil && answer == refused:
-		err = ErrRefused
-	case err == nil:
-		err = fmt.Errorf("%w: answer %d", ErrProtocol, answer)
-	case err == io.EOF:
-		err = ErrReset
-	}
-	c.abort()
-	return nil, err
 }
 
-func (c *stream) ask(port Port) (byte, error) {
-	if _, err := c.Write(binary.BigEndian.AppendUint32(nil, uint32(port))); err != nil {
-		return 0, err
+// session waits for the one that streams are opened on.
+func (m *Mux) session(ctx context.Context) (*session, error) {
+	for {
+		m.mu.Lock()
+		s, begun := m.sess, m.begun
+		m.mu.Unlock()
+		if s != nil && !s.guard.anew() {
+			return s, nil
+		}
+		if s != nil {
+			begun = s.over // and another begins
+		}
+		select {
+		case <-begun:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-m.done:
+			return nil, m.err
+		}
 	}
-	var answer [1]byte
-	_, err := io.ReadFull(c, answer[:])
-	return answer[0], err
-}
-
-// greet reads which port a stream is for, and answers.
-func (m *Mux) greet(c *stream) {
-	deadline := time.NewTimer(handshakeTime)
-	defer deadline.Stop()
-	c.SetReadDeadline(time.Now().Add(handshakeTime))
-	var b [portSize]byte
-	if _, err := io.ReadFull(c, b[:]); err != nil {
-		c.abort()
-		return
-	}
-	c.SetReadDeadline(time.Time{})
-	c.port = Port(binary.BigEndian.Uint32(b[:]))
-	l := m.await(c.port, deadline.C)
-	if l == nil {
-		c.Write([]byte{refused})
-		c.Close()
-		return
-	}
-	if _, err := c.Write([]byte{accepted}); err != nil {
-		c.abort()
-		l.release()
-		return
-	}
-	l.deliver(c)
-}
-
-// await reserves a place in the backlog of the port's listener; nil if there is none.
-func (m *Mux) await(port Port, deadline <-chan time.Time) *listener {
-	select {
-	case <-m.listening:
-	case <-deadline:
-		return nil
-	case <-m.closing:
-		return nil
-	}
-	m.mu.Lock()
-	l := m.listeners[port]
-	m.mu.Unlock()
-	if l == nil {
-		return nil
-	}
-	select {
-	case l.places <- struct{}{}:
-		return l
-	case <-l.closed:
-	case <-deadline:
-	case <-m.closing:
-	}
-	return nil
 }

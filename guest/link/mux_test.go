@@ -480,7 +480,7 @@ func TestOrphansAreForgotten(t *testing.T) {
 	a, b := connected(t, host, guest)
 	b.Write([]byte("answer"))
 	b.Close()
-	guest.guard.forget(b.(*stream).flow) // as its timer does
+	guest.now().forget(b.(*stream).flow) // as its timer does
 	if got, err := io.ReadAll(a); err != nil || string(got) != "answer" {
 		t.Fatalf("%q, %v", got, err)
 	}
@@ -503,16 +503,32 @@ func waitFor(t testing.TB, cond func() bool) {
 	}
 }
 
+// now is the guard of the session, once there is one.
+func (m *Mux) now() *guard {
+	s, err := m.session(context.Background())
+	if err != nil {
+		return &guard{}
+	}
+	return s.guard
+}
+
 func (m *Mux) streams() int {
-	m.guard.mu.Lock()
-	defer m.guard.mu.Unlock()
-	return len(m.guard.streams)
+	g := m.now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.streams)
 }
 
 func (m *Mux) unread() int {
-	m.guard.mu.Lock()
-	defer m.guard.mu.Unlock()
-	return int(m.guard.unread)
+	g := m.now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return int(g.unread)
+}
+
+// newMux has limits of its own.
+func newMux(rwc io.ReadWriteCloser, side Side, l limits) *Mux {
+	return startMux(rwc, side, l, newNonce(), shortZeros)
 }
 
 func BenchmarkStream(b *testing.B) {

@@ -18,7 +18,7 @@ var ErrReset = errors.New("link: stream reset")
 
 // stream is a Conn of a Mux.
 type stream struct {
-	mux    *Mux
+	sess   *session
 	s      *yamux.Stream
 	flow   *flow
 	port   Port
@@ -27,12 +27,12 @@ type stream struct {
 }
 
 // newStream gives a yamux stream its Conn; nil if the peer has reset it already.
-func (m *Mux) newStream(s *yamux.Stream, port Port) *stream {
-	f := m.guard.claim(s.StreamID())
+func (s *session) newStream(y *yamux.Stream, port Port) *stream {
+	f := s.guard.claim(y.StreamID())
 	if f == nil {
 		return nil
 	}
-	return &stream{mux: m, s: s, flow: f, port: port}
+	return &stream{sess: s, s: y, flow: f, port: port}
 }
 
 func (c *stream) Read(p []byte) (int, error) {
@@ -43,7 +43,7 @@ func (c *stream) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	n, err := c.s.Read(p)
-	if n > 0 && c.mux.guard.consume(c.flow, n) {
+	if n > 0 && c.sess.guard.consume(c.flow, n) {
 		c.s.Shrink()
 	}
 	switch {
@@ -51,11 +51,11 @@ func (c *stream) Read(p []byte) (int, error) {
 		return n, nil
 	case c.closed.Load():
 		return n, net.ErrClosed
-	case err == io.EOF && !c.mux.guard.ended(c.flow):
+	case err == io.EOF && !c.sess.guard.ended(c.flow):
 		// yamux answers so when the session has ended: the stream was cut, not closed.
-		return n, ErrClosed
+		return n, c.sess.cut()
 	}
-	return n, streamError(err)
+	return n, c.sess.streamError(err)
 }
 
 // Write sends p in pieces, so that streams take turns.
@@ -71,7 +71,7 @@ func (c *stream) Write(p []byte) (int, error) {
 			if c.closed.Load() {
 				err = net.ErrClosed
 			}
-			return total, streamError(err)
+			return total, c.sess.streamError(err)
 		}
 		if p = p[n:]; len(p) == 0 {
 			return total, nil
@@ -84,7 +84,7 @@ func (c *stream) CloseWrite() error {
 	if c.closed.Load() {
 		return net.ErrClosed
 	}
-	return streamError(c.s.Close())
+	return c.sess.streamError(c.s.Close())
 }
 
 // Close gives the stream up. What was written before reaches the peer, and then io.EOF, unless there are bytes unread here or the peer writes
@@ -102,15 +102,15 @@ func (c *stream) close(reset bool) error {
 	}
 	c.s.SetDeadline(time.Unix(1, 0)) // wakes those that wait in Read and Write
 	c.mu.Unlock()
-	if c.mux.guard.release(c.flow, reset) {
+	if c.sess.guard.release(c.flow, reset) {
 		// It may wait for a machine that is paused, and ends with the link.
-		c.mux.spawn(func() { c.s.Close() })
+		c.sess.mux.spawn(func() { c.s.Close() })
 	}
 	return nil
 }
 
-func (c *stream) LocalAddr() net.Addr                { return Addr{c.mux.side, c.port} }
-func (c *stream) RemoteAddr() net.Addr               { return Addr{1 - c.mux.side, c.port} }
+func (c *stream) LocalAddr() net.Addr                { return Addr{c.sess.mux.side, c.port} }
+func (c *stream) RemoteAddr() net.Addr               { return Addr{1 - c.sess.mux.side, c.port} }
 func (c *stream) SetDeadline(t time.Time) error      { return c.deadline(t, c.s.SetDeadline) }
 func (c *stream) SetReadDeadline(t time.Time) error  { return c.deadline(t, c.s.SetReadDeadline) }
 func (c *stream) SetWriteDeadline(t time.Time) error { return c.deadline(t, c.s.SetWriteDeadline) }
@@ -125,14 +125,22 @@ func (c *stream) deadline(t time.Time, set func(time.Time) error) error {
 	return set(t)
 }
 
+// cut is the error of streams that have ended with the session.
+func (s *session) cut() error {
+	if s.guard.anew() {
+		return ErrReset
+	}
+	return ErrClosed
+}
+
 // streamError speaks of yamux's errors in this package's words.
-func streamError(err error) error {
+func (s *session) streamError(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, yamux.ErrTimeout):
 		return os.ErrDeadlineExceeded
-	case errors.Is(err, yamux.ErrConnectionReset):
+	case errors.Is(err, yamux.ErrConnectionReset), s.guard.anew():
 		return ErrReset
 	case errors.Is(err, yamux.ErrStreamClosed):
 		return fmt.Errorf("link: write after close: %w", net.ErrClosed)
