@@ -27,6 +27,7 @@ type machine struct {
 	steps   steps
 	off     sync.Once
 	unmount []string // mount points of host folders
+	shares  shares
 	egress  *egress.Egress
 
 	later    []module      // to be loaded while the host connects

@@ -63,9 +63,11 @@ func (m *machine) setup(_ context.Context, s control.Setup) (control.SetupResult
 	<-m.complete
 	m.steps.done("processors and modules")
 	for _, mt := range s.Mounts {
-		if err := mountShare(m.link, mt, m.log); err != nil {
+		p, err := mountShare(m.link, mt, m.log)
+		if err != nil {
 			return fail(err)
 		}
+		m.shares.add(p)
 		m.unmount = append(m.unmount, mt.Path)
 		m.steps.done("folder " + filepath.Base(mt.Path))
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"capsid/guest/control"
@@ -60,34 +61,91 @@ func reachable(at string) (string, error) {
 	return at, nil
 }
 
-// mountShare mounts a host folder and serves it until it is unmounted or the stream ends.
-func mountShare(l link.Link, m control.Mount, log func(string, ...any)) error {
+// mountShare mounts a host folder and serves it until it is unmounted or the host is gone. When its stream breaks because the machine was
+// restored, the pump goes on with another.
+func mountShare(l link.Link, m control.Mount, log func(string, ...any)) (*pump.Pump, error) {
 	at, err := reachable(m.Path)
 	if err != nil {
-		return fmt.Errorf("mount %s: %w", m.Path, err)
+		return nil, fmt.Errorf("mount %s: %w", m.Path, err)
 	}
+	dial := func(ctx context.Context) (pump.Stream, error) { return dialShare(ctx, l, m.Tag) }
 	ctx, cancel := context.WithTimeout(context.Background(), shareTime)
 	defer cancel()
-	stream, err := l.Dial(ctx, link.Share)
+	stream, err := dial(ctx)
 	if err != nil {
-		return fmt.Errorf("mount %s: the host's share: %w", m.Path, err)
-	}
-	if _, err := stream.Write(append([]byte{byte(len(m.Tag))}, m.Tag...)); err != nil {
-		_ = stream.Close()
-		return fmt.Errorf("mount %s: the host's share: %w", m.Path, err)
+		return nil, fmt.Errorf("mount %s: the host's share: %w", m.Path, err)
 	}
 	device, err := pump.Mount(at, m.ReadOnly)
 	if err != nil {
 		_ = stream.Close()
-		return fmt.Errorf("mount %s: %w", m.Path, err)
+		return nil, fmt.Errorf("mount %s: %w", m.Path, err)
 	}
+	p := pump.New(device, stream, dial)
 	go func() {
-		if err := pump.Run(context.Background(), device, stream); err != nil {
+		if err := p.Run(context.Background()); err != nil {
 			log("%s: %v", m.Path, err)
 		}
 	}()
 	if err := pump.Settle(at); err != nil {
 		log("%s: %v", m.Path, err) // slower, no more
 	}
+	return p, nil
+}
+
+// dialShare opens a stream of a share.
+func dialShare(ctx context.Context, l link.Link, tag string) (pump.Stream, error) {
+	stream, err := l.Dial(ctx, link.Share)
+	if err != nil {
+		select {
+		case <-l.Done():
+			return nil, fmt.Errorf("%w: %w", pump.ErrGone, err)
+		default:
+			return nil, err
+		}
+	}
+	if _, err := stream.Write(append([]byte{byte(len(tag))}, tag...)); err != nil {
+		_ = stream.Close()
+		return nil, err
+	}
+	return stream, nil
+}
+
+// shares are the mounted folders of the host.
+type shares struct {
+	mu    sync.Mutex
+	pumps []*pump.Pump
+}
+
+func (s *shares) add(p *pump.Pump) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pumps = append(s.pumps, p)
+}
+
+func (s *shares) list() []*pump.Pump {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.pumps)
+}
+
+// freeze returns when nothing is on its way to the host, and nothing will be until thaw: all or none are frozen. Who uses the folders must have been stopped
+// before, and this process must not use them itself.
+func (s *shares) freeze(ctx context.Context) error {
+	pumps := s.list()
+	for i, p := range pumps {
+		if err := p.Freeze(ctx); err != nil {
+			for _, q := range pumps[:i] {
+				q.Thaw()
+			}
+			return err
+		}
+	}
 	return nil
+}
+
+// thaw lets the folders be used again.
+func (s *shares) thaw() {
+	for _, p := range s.list() {
+		p.Thaw()
+	}
 }

@@ -39,7 +39,7 @@ func (f *folder) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 		f.nodes.release(n)
 		return status(err)
 	}
-	out.Fh, err = f.handle(n, fd, &dirStream{})
+	out.Fh, err = f.handle(n, fd, unix.O_RDONLY, &dirStream{})
 	return status(err)
 }
 

@@ -73,7 +73,7 @@ func (f *folder) open(n *node, flags int, out *fuse.OpenOut) error {
 		f.nodes.release(n)
 		return err
 	}
-	if out.Fh, err = f.handle(n, fd, nil); err != nil {
+	if out.Fh, err = f.handle(n, fd, flags, nil); err != nil {
 		return err
 	}
 	if f.unchanged(n, fd) {
@@ -83,8 +83,8 @@ func (f *folder) open(n *node, flags int, out *fuse.OpenOut) error {
 }
 
 // handle makes a handle of fd and the hold of n, or gives both up.
-func (f *folder) handle(n *node, fd int, dir *dirStream) (uint64, error) {
-	id, err := f.handles.add(n, fd, dir)
+func (f *folder) handle(n *node, fd, flags int, dir *dirStream) (uint64, error) {
+	id, err := f.handles.add(n, fd, flags&unix.O_ACCMODE, dir)
 	if err != nil {
 		_ = unix.Close(fd)
 		f.nodes.release(n)
@@ -135,7 +135,7 @@ func (f *folder) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *
 	case err != nil:
 		return status(err)
 	}
-	return status(f.created(parent, name, fd, out))
+	return status(f.created(parent, name, fd, flags, out))
 }
 
 // openExisting opens what somebody else has made meanwhile. If it is no regular file the guest looks again and takes its own way.
@@ -157,7 +157,7 @@ func (f *folder) openExisting(parent *node, dir int, name string, flags int, out
 }
 
 // created gives a new file its node and handle; fd is taken over.
-func (f *folder) created(parent *node, name string, fd int, out *fuse.CreateOut) error {
+func (f *folder) created(parent *node, name string, fd, flags int, out *fuse.CreateOut) error {
 	st, err := statAt(fd, "")
 	if err != nil {
 		_ = unix.Close(fd)
@@ -178,7 +178,7 @@ func (f *folder) created(parent *node, name string, fd int, out *fuse.CreateOut)
 	f.nodes.hold(n)
 	f.nodes.mu.Unlock()
 	f.nodes.adopt(n, ref)
-	if out.Fh, err = f.handle(n, fd, nil); err != nil {
+	if out.Fh, err = f.handle(n, fd, flags, nil); err != nil {
 		f.nodes.forget(n.id, 1)
 		return err
 	}

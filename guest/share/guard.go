@@ -25,6 +25,7 @@ const (
 	opForget      = 2
 	opInit        = 26
 	opNotifyReply = 41
+	opDestroy     = 38
 	opBatchForget = 42
 )
 
@@ -81,13 +82,15 @@ var shapes = map[uint32]shape{
 	29:            {24, nothing, 0},  // RELEASEDIR
 	30:            {16, nothing, 0},  // FSYNCDIR
 	35:            {16, oneName, 0},  // CREATE
-	38:            {0, nothing, 0},   // DESTROY
+	opDestroy:     {0, nothing, 0},
 	opBatchForget: {8, forgets, 0},   // BATCH_FORGET
 	43:            {32, nothing, 0},  // FALLOCATE
 	44:            {40, nothing, 16}, // READDIRPLUS
 	45:            {16, twoNames, 0}, // RENAME2
 	46:            {24, nothing, 0},  // LSEEK
 	47:            {56, nothing, 0},  // COPY_FILE_RANGE
+	pump.Resume:   {8, nothing, 0},
+	pump.Barrier:  {0, nothing, 0},
 }
 
 // Not served, with ENOSYS, after which the kernel does without: FLUSH (nothing waits here), GETLK, SETLK, SETLKW (never agreed upon),
@@ -144,6 +147,10 @@ func (m message) check() (reply int, errno unix.Errno) {
 	case m.opcode == opInit:
 		major, minor := binary.NativeEndian.Uint32(fixed), binary.NativeEndian.Uint32(fixed[4:])
 		if major != 7 || minor < minMinor {
+			return 0, unix.EPROTO
+		}
+	case m.opcode == pump.Resume:
+		if binary.NativeEndian.Uint32(fixed) != pump.ResumeVersion {
 			return 0, unix.EPROTO
 		}
 	}

@@ -8,10 +8,11 @@ import (
 
 // handle is an open file or folder. It holds its node, so that an open file that was removed can still be looked at.
 type handle struct {
-	node *node
-	fd   int
-	dir  *dirStream // of a folder
-	refs int        // the table's and one for each request that uses it; at 0 it is closed
+	node   *node
+	fd     int        // -1: the file was lost while nobody served
+	access int        // O_RDONLY, O_WRONLY or O_RDWR
+	dir    *dirStream // of a folder
+	refs   int        // the table's and one for each request that uses it; at 0 it is closed
 }
 
 // handles is the table of all handles of one file system. Numbers are never used twice.
@@ -24,14 +25,14 @@ type handles struct {
 }
 
 // add takes over fd and one hold of n.
-func (t *handles) add(n *node, fd int, dir *dirStream) (uint64, error) {
+func (t *handles) add(n *node, fd, access int, dir *dirStream) (uint64, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.byID) >= t.limit {
 		return 0, unix.ENFILE
 	}
 	t.last++
-	t.byID[t.last] = &handle{node: n, fd: fd, dir: dir, refs: 1}
+	t.byID[t.last] = &handle{node: n, fd: fd, access: access, dir: dir, refs: 1}
 	return t.last, nil
 }
 
@@ -47,8 +48,11 @@ func (t *handles) get(id uint64) (*handle, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := t.byID[id]
-	if h == nil {
+	switch {
+	case h == nil:
 		return nil, unix.EBADF
+	case h.fd < 0:
+		return nil, unix.ESTALE
 	}
 	h.refs++
 	return h, nil
@@ -60,7 +64,9 @@ func (t *handles) put(h *handle) {
 	last := h.refs == 0
 	t.mu.Unlock()
 	if last {
-		_ = unix.Close(h.fd)
+		if h.fd >= 0 {
+			_ = unix.Close(h.fd)
+		}
 		t.nodes.release(h.node)
 	}
 }

@@ -39,7 +39,7 @@ func Main(args []string) error {
 		_ = sendJSON(controlFD, report{Error: err.Error()})
 		return err
 	}
-	if err := sendJSON(controlFD, report{Defences: host.defences}); err != nil {
+	if err := sendJSON(controlFD, report{Defences: host.defences, Lost: host.lost}); err != nil {
 		return fmt.Errorf("share-serve: report: %w", err)
 	}
 	return host.run()
@@ -51,6 +51,8 @@ type host struct {
 	proc     int // /proc/self/fd
 	most     limits
 	defences []string
+	volumes  *volumes
+	lost     int // handles of a state that was loaded
 }
 
 // prepare takes what is needed and puts the walls up around it.
@@ -73,11 +75,54 @@ func prepare(set settings) (*host, error) {
 		return nil, fmt.Errorf("the folder cannot be walked safely (Linux 5.6 or newer is needed): %w", err)
 	}
 	_ = unix.Close(fd)
-	h.defences, err = confine(set)
-	return h, err
+	if h.defences, err = confine(set); err != nil {
+		return nil, err
+	}
+	h.volumes = &volumes{open: h.openFolder}
+	if !set.Load {
+		return h, nil
+	}
+	if h.lost, err = h.load(); err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
-// run serves the streams that come over the control socket.
+// load takes over the state that the parent sends.
+func (h *host) load() (lost int, err error) {
+	order, fd, err := receiveOrder(controlFD)
+	if err != nil {
+		return 0, fmt.Errorf("state: %w", err)
+	}
+	pipe := os.NewFile(uintptr(fd), "state")
+	defer pipe.Close()
+	if order != orderLoad {
+		return 0, errors.New("state: it did not come")
+	}
+	b, err := io.ReadAll(io.LimitReader(pipe, maxState+1))
+	if err != nil {
+		return 0, fmt.Errorf("state: %w", err)
+	}
+	return h.volumes.load(b)
+}
+
+// save writes the state to a pipe.
+func (h *host) save(pipe *os.File) error {
+	defer pipe.Close()
+	b, err := h.volumes.save()
+	kind := []byte{0}
+	if err != nil {
+		kind, b = []byte{1}, []byte(err.Error())
+	}
+	for _, part := range [][]byte{kind, b} {
+		if _, err := pipe.Write(part); err != nil {
+			return fmt.Errorf("share: hand the state over: %w", err)
+		}
+	}
+	return nil
+}
+
+// run does what it is ordered to.
 func (h *host) run() error {
 	var streams sync.WaitGroup
 	slots := make(chan struct{}, maxStreams)
@@ -90,9 +135,10 @@ func (h *host) run() error {
 		}
 		mu.Unlock()
 		streams.Wait()
+		h.volumes.close()
 	}()
 	for {
-		fd, err := receiveSocket(controlFD)
+		order, fd, err := receiveOrder(controlFD)
 		if err == io.EOF {
 			return nil
 		}
@@ -100,6 +146,12 @@ func (h *host) run() error {
 			return fmt.Errorf("share-serve: control: %w", err)
 		}
 		stream := os.NewFile(uintptr(fd), "stream")
+		if order == orderSave {
+			if err := h.save(stream); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+			continue
+		}
 		select {
 		case slots <- struct{}{}:
 		default:
@@ -122,24 +174,27 @@ func (h *host) run() error {
 	}
 }
 
-// serve answers one stream from a table of its own.
+// serve answers one stream.
 func (h *host) serve(stream *os.File) error {
 	defer stream.Close()
+	return serve(stream, h.volumes, os.Stderr)
+}
+
+// openFolder makes an empty table over the folder.
+func (h *host) openFolder() (*folder, error) {
 	root, err := unix.FcntlInt(folderFD, unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("share: %w", err)
+		return nil, err
 	}
 	f, err := newFolder(root, h.proc, h.settings.Owners, h.settings.ReadOnly, h.most)
 	if err != nil {
 		_ = unix.Close(root)
-		return fmt.Errorf("share: %w", err)
 	}
-	defer f.close()
-	return serve(stream, f, os.Stderr)
+	return f, err
 }
 
-// receiveSocket takes the socket of the next stream.
-func receiveSocket(control int) (int, error) {
+// receiveOrder takes the next order and its descriptor.
+func receiveOrder(control int) (byte, int, error) {
 	var one [1]byte
 	room := make([]byte, unix.CmsgSpace(4))
 	var n, oobn int
@@ -148,22 +203,22 @@ func receiveSocket(control int) (int, error) {
 		return err
 	})
 	if err != nil {
-		return -1, err
+		return 0, -1, err
 	}
 	if n == 0 {
-		return -1, io.EOF
+		return 0, -1, io.EOF
 	}
 	messages, err := unix.ParseSocketControlMessage(room[:oobn])
 	if err != nil || len(messages) != 1 {
-		return -1, errors.New("a message without a socket")
+		return 0, -1, errors.New("an order without a descriptor")
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return -1, errors.New("a message without a socket")
+		return 0, -1, errors.New("an order without a descriptor")
 	}
 	if err := unix.SetNonblock(fds[0], true); err != nil {
 		_ = unix.Close(fds[0])
-		return -1, err
+		return 0, -1, err
 	}
-	return fds[0], nil
+	return one[0], fds[0], nil
 }

@@ -1,14 +1,17 @@
 package share
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,7 +32,7 @@ func TestMain(m *testing.M) {
 		case "share-serve":
 			exit(Main(os.Args[2:]))
 		case "share-pump":
-			exit(pumpMain(os.Args[2]))
+			exit(pumpMain(os.Args[2], os.Args[3]))
 		case "share-probe":
 			exit(probeMain())
 		case "share-map":
@@ -84,9 +87,20 @@ func again() (int, error) {
 
 // mounted is a shared folder and where a guest sees it.
 type mounted struct {
+	t       *testing.T
 	host    string // the folder
 	guest   string // where it is mounted
+	config  Config
 	process *Process
+	pump    *exec.Cmd
+	orders  io.Writer // to the pump
+	answers *bufio.Reader
+	link    *net.UnixListener
+	last    *net.UnixConn // the stream that came last
+
+	mu     sync.Mutex
+	serves *Process // takes the streams; nil: nobody does
+	served sync.WaitGroup
 }
 
 // mount serves a new folder through a real share process to this machine's own kernel. Without FUSE the test is skipped; the
@@ -96,66 +110,112 @@ func mount(t *testing.T, change ...func(*Config)) *mounted {
 	if os.Getenv(inNamespace) == "" {
 		t.Skip("no /dev/fuse or no mount namespace here")
 	}
-	m := &mounted{host: t.TempDir(), guest: t.TempDir()}
-	cfg := testConfig(t, m.host)
+	m := &mounted{t: t, host: t.TempDir(), guest: t.TempDir()}
+	m.config = testConfig(t, m.host)
 	for _, c := range change {
-		c(&cfg)
+		c(&m.config)
 	}
-	m.host = cfg.Dir
-	m.process = start(t, cfg)
-
-	ours, theirs := socketPair(t)
-	served := make(chan error, 1)
-	go func() { served <- m.process.Serve(ours) }()
-	file, err := theirs.File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = theirs.Close()
-	cmd := exec.Command(cfg.Executable, "share-pump", m.guest)
-	cmd.ExtraFiles = []*os.File{file}
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	_ = file.Close()
+	m.host = m.config.Dir
+	m.process = start(t, m.config)
+	m.serves = m.process
+	socket := filepath.Join(t.TempDir(), "link")
+	var err error
+	m.link, err = net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	must(t, err)
+	go m.accept()
+	m.pump = exec.Command(m.config.Executable, "share-pump", m.guest, socket)
+	m.pump.Stderr = os.Stderr
+	m.pump.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := m.pump.StdoutPipe()
+	must(t, err)
+	m.answers = bufio.NewReader(out)
+	m.orders, err = m.pump.StdinPipe()
+	must(t, err)
+	must(t, m.pump.Start())
 	t.Cleanup(func() {
 		if err := unix.Unmount(m.guest, unix.MNT_DETACH); err != nil {
 			t.Errorf("unmount: %v", err)
 		}
-		kill := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		kill := time.AfterFunc(10*time.Second, func() { _ = m.pump.Process.Kill() })
 		defer kill.Stop()
-		if err := cmd.Wait(); err != nil {
+		if err := m.pump.Wait(); err != nil {
 			t.Errorf("pump: %v", err)
 		}
-		<-served
+		_ = m.link.Close()
+		m.served.Wait()
 	})
-	if _, err := out.Read(make([]byte, 1)); err != nil {
-		t.Fatalf("the pump did not mount: %v", err)
-	}
+	m.pumpSays("mounted")
 	return m
 }
 
-// pumpMain is the guest's agent: it mounts and pumps.
-func pumpMain(path string) error {
+// accept is the link and the supervisor.
+func (m *mounted) accept() {
+	for {
+		conn, err := m.link.AcceptUnix()
+		if err != nil {
+			return
+		}
+		m.mu.Lock()
+		p := m.serves
+		if p == nil {
+			_ = conn.Close()
+		} else {
+			m.last = conn
+			m.served.Go(func() { _ = p.Serve(conn) })
+		}
+		m.mu.Unlock()
+	}
+}
+
+func (m *mounted) pumpSays(want string) {
+	m.t.Helper()
+	if got, err := m.answers.ReadString('\n'); err != nil || got != want+"\n" {
+		m.t.Fatalf("the pump says %q %v, not %q", got, err, want)
+	}
+}
+
+// tell gives the pump an order and waits until it is done.
+func (m *mounted) tell(order string) {
+	m.t.Helper()
+	_, err := fmt.Fprintln(m.orders, order)
+	must(m.t, err)
+	m.pumpSays(order)
+}
+
+// pumpMain is the guest's agent: it mounts, pumps, freezes and thaws.
+func pumpMain(path, socket string) error {
+	dial := func(context.Context) (pump.Stream, error) {
+		return net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
+	}
+	stream, err := dial(context.Background())
+	if err != nil {
+		return err
+	}
 	device, err := pump.Mount(path, false)
 	if err != nil {
 		return err
 	}
-	if err := unix.SetNonblock(3, true); err != nil {
-		return err
-	}
+	p := pump.New(device, stream, dial)
 	ended := make(chan error, 1)
-	go func() { ended <- pump.Run(context.Background(), device, os.NewFile(3, "stream")) }()
+	go func() { ended <- p.Run(context.Background()) }()
 	if err := pump.Settle(path); err != nil && !errors.Is(err, os.ErrPermission) { // only root may set the read-ahead
 		return err
 	}
-	fmt.Print("\n")
+	fmt.Println("mounted")
+	go func() {
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			switch lines.Text() {
+			case "freeze":
+				if err := p.Freeze(context.Background()); err != nil {
+					fmt.Println(err)
+					continue
+				}
+			case "thaw":
+				p.Thaw()
+			}
+			fmt.Println(lines.Text())
+		}
+	}()
 	return <-ended
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"capsid/guest/link"
+	"capsid/guest/share/pump"
 )
 
 // Config says what folder is shared and how.
@@ -30,6 +31,8 @@ type Config struct {
 	HostUID, HostGID int
 	// GuestUID and GuestGID are who that is in the guest.
 	GuestUID, GuestGID int
+	// State is what Save of another Process for the same folder returned; the guest that was served by that one goes on with this one. Nil for a new machine.
+	State []byte
 	// Log takes what the process has to say, in lines; nil drops it.
 	Log io.Writer
 }
@@ -39,6 +42,7 @@ type Process struct {
 	control  *os.File
 	command  *exec.Cmd
 	defences []string
+	lost     int
 	done     chan struct{}
 	err      error // set before done is closed
 	mu       sync.Mutex
@@ -56,6 +60,7 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 	set := settings{
 		Owners:   owners{uint32(cfg.HostUID), uint32(cfg.HostGID), uint32(cfg.GuestUID), uint32(cfg.GuestGID)},
 		ReadOnly: cfg.ReadOnly,
+		Load:     cfg.State != nil,
 	}
 	fd, err := unix.Open(cfg.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -94,7 +99,7 @@ func Start(ctx context.Context, cfg Config) (*Process, error) {
 		_ = p.control.Close()
 		return nil, fmt.Errorf("share %s: start %s: %w", cfg.Dir, cfg.Executable, err)
 	}
-	if err := p.greet(ctx, set); err != nil {
+	if err := p.greet(ctx, set, cfg.State); err != nil {
 		_ = p.Close()
 		return nil, fmt.Errorf("share %s: %w", cfg.Dir, err)
 	}
@@ -126,13 +131,20 @@ func (p *Process) launch() error {
 
 var errUnasked = errors.New("nobody asked it to")
 
-// greet tells the process its settings and hears what walls are up.
-func (p *Process) greet(ctx context.Context, set settings) error {
+// greet tells the process its settings, and its state if there is one, and hears what walls are up.
+func (p *Process) greet(ctx context.Context, set settings, state []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	fd := int(p.control.Fd())
 	if err := sendJSON(fd, set); err != nil {
 		return fmt.Errorf("settings: %w", err)
+	}
+	if set.Load {
+		loaded, err := p.sendState(state)
+		if err != nil {
+			return fmt.Errorf("state: %w", err)
+		}
+		defer loaded()
 	}
 	type result struct {
 		report report
@@ -152,7 +164,7 @@ func (p *Process) greet(ctx context.Context, set settings) error {
 		case r.report.Error != "":
 			return errors.New(r.report.Error)
 		}
-		p.defences = r.report.Defences
+		p.defences, p.lost = r.report.Defences, r.report.Lost
 		return nil
 	case <-ctx.Done():
 		_ = p.command.Process.Kill() // ends the read
@@ -160,6 +172,69 @@ func (p *Process) greet(ctx context.Context, set settings) error {
 		return fmt.Errorf("the share process did not start: %w", ctx.Err())
 	}
 }
+
+// sendState hands the state over; call loaded when the process has answered or is gone.
+func (p *Process) sendState(state []byte) (loaded func(), err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	err = p.hand(orderLoad, int(r.Fd()))
+	_ = r.Close()
+	if err != nil {
+		_ = w.Close()
+		return nil, err
+	}
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		_, _ = w.Write(state) // what does not arrive is missed there
+		_ = w.Close()
+	}()
+	return func() {
+		_ = w.Close()
+		<-written
+	}, nil
+}
+
+// Save returns what a new process needs to know so that the guest can go on with it (Config.State): which files the guest knows by which number, what it
+// has open, and how its latest changes were answered. It is kept as a file by whoever keeps the machine, and may be long (100 bytes for each file that the guest knows, 256 MiB
+// at most).
+//
+// A snapshot of the machine fits it if the guest does not use the share from before Save until after the snapshot: freeze the pump (see pump.Pump.Freeze), or
+// pause the machine. This process goes on as before.
+func (p *Process) Save(ctx context.Context) ([]byte, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("share: save: %w", err)
+	}
+	defer r.Close()
+	err = p.hand(orderSave, int(w.Fd()))
+	_ = w.Close()
+	if err != nil {
+		return nil, fmt.Errorf("share: save: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	b, err := io.ReadAll(io.LimitReader(r, 1+maxState+1))
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("share: save: %w", ctx.Err())
+	case err != nil:
+		return nil, fmt.Errorf("share: save: %w", err)
+	case len(b) == 0:
+		return nil, errors.New("share: save: the process has ended")
+	case b[0] != 0:
+		return nil, errors.New(string(b[1:]))
+	}
+	if !sealed(b[1:]) {
+		return nil, errors.New("share: save: the process has ended")
+	}
+	return b[1:], nil
+}
+
+// Lost is how many files and folders that were open when the state was saved are not there any more; the guest gets ESTALE from them.
+func (p *Process) Lost() int { return p.lost }
 
 // Defences lists the walls around the process, one a line, as it found them in force; one that this kernel does not have is listed as missing.
 func (p *Process) Defences() []string { return append([]string(nil), p.defences...) }
@@ -199,13 +274,14 @@ func (p *Process) Serve(conn link.Conn) error {
 	if err != nil {
 		return fmt.Errorf("share: socket: %w", err)
 	}
-	err = p.hand(pair[1])
+	err = p.hand(orderServe, pair[1])
 	_ = unix.Close(pair[1])
 	if err == nil {
 		err = unix.SetNonblock(pair[0], true)
 	}
 	if err != nil {
 		_ = unix.Close(pair[0])
+		_, _ = conn.Write(pump.Refuse(unix.ENOTCONN)) // if it is there to go on, it need not try again
 		return fmt.Errorf("share: hand the stream over: %w", err)
 	}
 	socket := os.NewFile(uintptr(pair[0]), "stream")
@@ -227,15 +303,15 @@ func (p *Process) Serve(conn link.Conn) error {
 	return err
 }
 
-// hand passes a socket to the process.
-func (p *Process) hand(fd int) error {
+// hand gives the process an order.
+func (p *Process) hand(order byte, fd int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closing {
 		return os.ErrClosed
 	}
 	return retry(func() error {
-		return unix.Sendmsg(int(p.control.Fd()), []byte{0}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
+		return unix.Sendmsg(int(p.control.Fd()), []byte{order}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
 	})
 }
 

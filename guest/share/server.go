@@ -7,13 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
@@ -28,46 +26,40 @@ const (
 	maxMemory = 32 << 20
 )
 
-// server answers the messages of one stream from one file system.
+// server answers the messages of one stream.
 type server struct {
 	stream   io.ReadWriteCloser
-	protocol *fuse.ProtocolServer
+	volumes  *volumes
+	volume   *volume // nil before INIT or Resume
+	again    uint32  // of the next requests so many were sent on another stream before
+	over     bool    // the guest is done with the file system, or made it break
 	buffers  buffers
 	memory   *semaphore.Weighted
 	requests *semaphore.Weighted
 	busy     sync.WaitGroup
-	started  bool // INIT has been answered
 	fault    atomic.Pointer[error]
 	write    sync.Mutex
 	log      io.Writer
 }
 
-// serve answers until the stream ends, which is nil, or breaks the protocol. It closes the stream; when it returns no request is in progress.
-func serve(stream io.ReadWriteCloser, fs fuse.RawFileSystem, logTo io.Writer) error {
+// serve answers until the stream ends, which is nil, or breaks the protocol. It closes the stream; when it returns no request is in progress. A file
+// system whose stream has merely ended stays with from, to be resumed.
+func serve(stream io.ReadWriteCloser, from *volumes, logTo io.Writer) error {
 	s := &server{
 		stream:   stream,
+		volumes:  from,
 		memory:   semaphore.NewWeighted(maxMemory),
 		requests: semaphore.NewWeighted(maxRequests),
 		log:      logTo,
 	}
-	s.protocol = fuse.NewProtocolServer(fs, &fuse.MountOptions{
-		MaxWrite:             pump.MaxData,
-		MaxBackground:        maxBackground,
-		EnableSymlinkCaching: true, // a link is never changed, only replaced
-		// A truncating open is one message; set-user-ID bits are the host's kernel's to clear, so that the guest need not ask for a file's
-		// capabilities at each write; names are listed with attributes only while somebody wants them.
-		ExtraCapabilities:    fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_READDIRPLUS_AUTO,
-		DisabledCapabilities: fuse.CAP_PASSTHROUGH | fuse.CAP_NO_OPEN_SUPPORT | fuse.CAP_ALLOW_IDMAP,
-		Logger:               log.New(io.Discard, "", 0), // it would let the guest write our log
-		PanicHandler: func(p any) fuse.Status {
-			s.panicked(p)
-			return fuse.EIO
-		},
-	})
 	err := s.loop()
 	_ = stream.Close()
 	s.busy.Wait()
-	if fault := s.fault.Load(); fault != nil {
+	fault := s.fault.Load()
+	if s.volume != nil {
+		from.end(s.volume, !s.over && fault == nil)
+	}
+	if fault != nil {
 		return *fault
 	}
 	return err
@@ -87,6 +79,7 @@ func (s *server) loop() error {
 		}
 		n := binary.NativeEndian.Uint32(size[:])
 		if n < headerIn || n > pump.MaxMessage {
+			s.over = true
 			return fmt.Errorf("share: a message of %d bytes from the guest", n)
 		}
 		if err := s.take(r, size[:], int(n)); err != nil {
@@ -113,8 +106,9 @@ func (s *server) take(r io.Reader, head []byte, size int) error {
 	}
 	m := parse(in)
 	reply, errno := m.check()
-	if errno == 0 && s.started == (m.opcode == opInit) {
-		errno = unix.EPROTO // INIT comes first, and once
+	first := m.opcode == opInit || m.opcode == pump.Resume
+	if errno == 0 && first == (s.volume != nil) {
+		errno = unix.EPROTO // one of them comes first, and once
 	}
 	switch {
 	case errno != 0:
@@ -124,10 +118,21 @@ func (s *server) take(r io.Reader, head []byte, size int) error {
 		defer done()
 		s.handle(m, nil) // quick, and nobody waits
 		return nil
-	case m.opcode == opInit:
+	case first:
 		defer done()
-		s.started = true
-		return s.answer(m, reply)
+		return s.begin(m)
+	case m.opcode == pump.Barrier:
+		defer done()
+		s.busy.Wait()
+		return s.refuse(m, 0)
+	}
+	s.over = s.over || m.opcode == opDestroy
+	if s.again > 0 {
+		s.again--
+		if reply := s.volume.recent.find(m.unique); reply != nil {
+			defer done()
+			return s.send(reply)
+		}
 	}
 	// Only this goroutine takes, so what it waits for always comes back.
 	if err := s.memory.Acquire(context.Background(), int64(reply)); err != nil {
@@ -151,6 +156,30 @@ func (s *server) take(r io.Reader, head []byte, size int) error {
 	return nil
 }
 
+// begin finds the file system that the stream is for, and answers the message that says which.
+func (s *server) begin(m message) error {
+	if m.opcode == opInit {
+		var out [maxFixed]byte
+		v, n, err := s.volumes.begin(m, out[:])
+		if err != nil {
+			return fmt.Errorf("share: %w", err)
+		}
+		s.volume, v.panicked = v, s.panicked
+		if n < headerOut {
+			return s.refuse(m, unix.EIO)
+		}
+		return s.send(out[:n])
+	}
+	v, err := s.volumes.resume()
+	if err != nil {
+		_ = s.refuse(m, unix.ESTALE)
+		return err
+	}
+	s.volume, v.panicked = v, s.panicked
+	s.again = binary.NativeEndian.Uint32(m.bytes[headerIn+4:])
+	return s.refuse(m, 0)
+}
+
 // answer handles a request and sends its reply.
 func (s *server) answer(m message, reply int) error {
 	out := s.buffers.get(reply)
@@ -170,8 +199,7 @@ func (s *server) handle(m message, out []byte) (n int) {
 			n = 0
 		}
 	}()
-	n, _ = s.protocol.HandleRequest([][]byte{m.bytes}, [][]byte{out})
-	return n
+	return s.volume.handle(m, out)
 }
 
 func (s *server) panicked(p any) {
@@ -182,7 +210,7 @@ func (s *server) panicked(p any) {
 	_ = s.stream.Close()
 }
 
-// refuse answers with an error alone.
+// refuse answers with an error, or 0, alone.
 func (s *server) refuse(m message, errno unix.Errno) error {
 	if m.silent() {
 		return nil

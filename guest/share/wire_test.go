@@ -36,6 +36,8 @@ type client struct {
 	t      testing.TB
 	conn   net.Conn
 	unique uint64
+	ended  chan error
+	gone   bool
 }
 
 // serveHere serves dir in this process, without walls, to a client.
@@ -53,25 +55,40 @@ func serveHere(t testing.TB, dir string, readOnly bool, most limits) (*folder, *
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours, theirs := net.Pipe()
-	ended := make(chan error, 1)
-	go func() { ended <- serve(ours, f, io.Discard) }()
+	v := &volumes{open: func() (*folder, error) { return f, nil }}
 	t.Cleanup(func() {
-		_ = theirs.Close()
-		if err := <-ended; err != nil && strings.Contains(err.Error(), "panic") {
-			t.Error(err)
-		}
-		f.close()
+		v.close()
 		if f.nodes.open != 0 || len(f.handles.byID) != 0 {
 			t.Errorf("%d descriptors and %d handles are left", f.nodes.open, len(f.handles.byID))
 		}
 		_ = unix.Close(proc)
 	})
-	c := &client{t: t, conn: theirs}
+	c := serveVolumes(t, v)
 	if _, errno := c.call(opInit, 0, initBody()); errno != 0 {
 		t.Fatal(errno)
 	}
 	return f, c
+}
+
+// serveVolumes serves a new stream, until the client hangs up or the test ends.
+func serveVolumes(t testing.TB, v *volumes) *client {
+	ours, theirs := net.Pipe()
+	c := &client{t: t, conn: theirs, ended: make(chan error, 1)}
+	go func() { c.ended <- serve(ours, v, io.Discard) }()
+	t.Cleanup(c.hangUp)
+	return c
+}
+
+// hangUp ends the stream, and returns when the server has ended it too.
+func (c *client) hangUp() {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	_ = c.conn.Close()
+	if err := <-c.ended; err != nil && strings.Contains(err.Error(), "panic") {
+		c.t.Error(err)
+	}
 }
 
 func (c *client) send(opcode uint32, node uint64, rest ...[]byte) {
