@@ -11,6 +11,7 @@ const (
 	minMemory = 128 << 20 // a Debian kernel with its initramfs takes about 100 MiB
 	maxMemory = 1 << 40
 	maxDisks  = 8
+	maxLayers = 64 // disk.MaxLayers
 	// maxCmdline leaves room for a backend's own parameters within COMMAND_LINE_SIZE (arch/x86/include/asm/setup.h: 2048).
 	maxCmdline = 1400
 )
@@ -46,7 +47,7 @@ func (c Config) Check() (Config, error) {
 		return c, err
 	}
 	for i, d := range c.Disks {
-		if err := checkFile(fmt.Sprintf("Disks[%d]", i), d.Path); err != nil {
+		if err := d.check(fmt.Sprintf("Disks[%d]", i)); err != nil {
 			return c, err
 		}
 	}
@@ -59,6 +60,30 @@ func (c Config) Check() (Config, error) {
 		return c, fieldError("Dir", "%s is not a folder", c.Dir)
 	}
 	return c, nil
+}
+
+func (d Disk) check(field string) error {
+	if (d.Path == "") == (len(d.Layers) == 0) {
+		return fieldError(field, "not just one of path and layers is there")
+	}
+	if len(d.Layers) > maxLayers {
+		return fieldError(field, "%d layers; at most %d", len(d.Layers), maxLayers)
+	}
+	size := int64(-1)
+	for _, path := range d.Files() {
+		if err := checkFile(field, path); err != nil {
+			return err
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return fieldError(field, "%w", err)
+		}
+		if size >= 0 && info.Size() != size {
+			return fieldError(field, "%s has %d bytes, and the layers below it %d", path, info.Size(), size)
+		}
+		size = info.Size()
+	}
+	return nil
 }
 
 func checkFile(field, path string) error {

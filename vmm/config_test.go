@@ -14,7 +14,12 @@ func TestCheck(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	other := filepath.Join(dir, "other")
+	if err := os.WriteFile(other, make([]byte, 512), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	good := Config{Kernel: file, Initrd: file, Dir: dir}
+	good.Disks = []Disk{{Layers: []string{file, file}}, {Path: other, ReadOnly: true}}
 	got, err := good.Check()
 	if err != nil || got.CPUs != 2 || got.Memory != 4<<30 {
 		t.Fatalf("defaults: %+v, %v", got, err)
@@ -35,6 +40,11 @@ func TestCheck(t *testing.T) {
 		{"Initrd", func(c *Config) { c.Initrd = filepath.Join(dir, "none") }},
 		{"Disks[1]", func(c *Config) { c.Disks = []Disk{{Path: file}, {Path: dir}} }},
 		{"Disks", func(c *Config) { c.Disks = make([]Disk, 9) }},
+		{"Disks[0]", func(c *Config) { c.Disks = []Disk{{}} }},
+		{"Disks[0]", func(c *Config) { c.Disks = []Disk{{Path: file, Layers: []string{file}}} }},
+		{"Disks[0]", func(c *Config) { c.Disks = []Disk{{Layers: []string{file, other}}} }},
+		{"Disks[0]", func(c *Config) { c.Disks = []Disk{{Layers: []string{file, ""}}} }},
+		{"Disks[0]", func(c *Config) { c.Disks = []Disk{{Layers: make([]string, 65)}} }},
 		{"Dir", func(c *Config) { c.Dir = "" }},
 		{"Dir", func(c *Config) { c.Dir = file }},
 	}

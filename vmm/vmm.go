@@ -22,10 +22,20 @@ type Config struct {
 	Dir     string // a folder of this machine's own: sockets, console log; it must exist
 }
 
-// Disk is one block device, backed by a plain file.
+// Disk is one block device, backed by a plain file or by a stack of them (see package disk). A machine whose disks are stacks can be snapshot; Path is
+// short for a stack of one.
 type Disk struct {
-	Path     string
+	Path     string   // either the file
+	Layers   []string // or the files from the bottom to the top, all of one size; the top is written unless ReadOnly
 	ReadOnly bool
+}
+
+// Files are the paths of the disk's layers, from the bottom to the top.
+func (d Disk) Files() []string {
+	if len(d.Layers) > 0 {
+		return d.Layers
+	}
+	return []string{d.Path}
 }
 
 // Capabilities says what a backend can do, so that the roof asks no backend for its name.

@@ -94,7 +94,7 @@ func crashAt(t *testing.T, seed uint64, budget int, powerLost bool) bool {
 			if err = s.freeze(f); err == nil {
 				before := bytes.Clone(model.now)
 				files = append(files, f)
-				if err = s.syncFrozen(); err == nil {
+				if err = s.SyncFrozen(); err == nil {
 					for len(frozen) < len(files)-1 {
 						frozen = append(frozen, before)
 					}

@@ -205,13 +205,14 @@ func (s *Stack) Sync() error {
 	}
 	layers := *s.layers.Load()
 	// What is frozen between the two looks has been written before in part: it is in the list then.
-	if err := s.syncFrozen(); err != nil {
+	if err := s.SyncFrozen(); err != nil {
 		return err
 	}
 	return layers[len(layers)-1].sync()
 }
 
-func (s *Stack) syncFrozen() error {
+// SyncFrozen brings to the host's disk what was frozen.
+func (s *Stack) SyncFrozen() error {
 	s.frozenMu.Lock()
 	list := slices.Clone(s.frozen)
 	s.frozenMu.Unlock()
@@ -282,7 +283,7 @@ func (s *Stack) Push(top *os.File) error {
 	if err := s.Freeze(top); err != nil {
 		return err
 	}
-	if err := s.syncFrozen(); err != nil {
+	if err := s.SyncFrozen(); err != nil {
 		return fmt.Errorf("sync what was frozen: %w", err)
 	}
 	return nil

@@ -117,8 +117,13 @@ func (s *server) make(c config, pagemap *os.File) (*board.Board, error) {
 		diff = inherited(disks)
 		disks++
 	}
-	for i, readOnly := range c.ReadOnly {
-		cfg.Disks = append(cfg.Disks, board.Disk{File: inherited(disks + i), ReadOnly: readOnly})
+	for _, d := range c.Disks {
+		stack := board.Disk{ReadOnly: d.ReadOnly}
+		for range d.Layers {
+			stack.Layers = append(stack.Layers, inherited(disks))
+			disks++
+		}
+		cfg.Disks = append(cfg.Disks, stack)
 	}
 	if c.Restore {
 		return board.Restore(cfg, board.Restored{Base: first, Diff: diff, State: second})

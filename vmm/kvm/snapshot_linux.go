@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"capsid/vmm"
+	"capsid/vmm/disk"
 )
 
 // The files of a snapshot. A machine's first one has all of its memory. Of later ones the memory is what differs from that of the first, which they hold too, by a
@@ -44,11 +45,11 @@ func (m *machine) snapshot(ctx context.Context, s vmm.SnapshotConfig) error {
 		files = append(files, f)
 	}
 	for _, top := range s.Tops {
-		f, err := openDisk(vmm.Disk{Path: top})
+		f, err := disk.OpenFiles([]string{top}, false)
 		if err != nil {
 			return err
 		}
-		files = append(files, f)
+		files = append(files, f...)
 	}
 	r, err := m.do(ctx, message{Kind: save, Stay: s.Stay}, files...)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 
 	"capsid/vmm"
 	"capsid/vmm/console"
+	"capsid/vmm/disk"
 	"capsid/vmm/process"
-	"capsid/vmm/virtio"
 )
 
 // Start makes a machine. It returns when its processors run.
@@ -101,12 +101,13 @@ func (b Backend) launch(ctx context.Context, device *os.File, cfg vmm.Config, fr
 		}
 	}
 	for _, d := range cfg.Disks {
-		f, err := openDisk(d)
+		// The locks are of the open files, which the machine's process shares: they end with that.
+		layers, err := disk.OpenFiles(d.Files(), d.ReadOnly)
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, f)
-		c.ReadOnly = append(c.ReadOnly, d.ReadOnly)
+		files = append(files, layers...)
+		c.Disks = append(c.Disks, diskConfig{len(layers), d.ReadOnly})
 	}
 	program, args := b.command()
 	// The name is for whoever lists processes.
@@ -126,21 +127,4 @@ func (b Backend) launch(ctx context.Context, device *os.File, cfg vmm.Config, fr
 		return nil, err
 	}
 	return m, nil
-}
-
-func openDisk(d vmm.Disk) (*os.File, error) {
-	mode := os.O_RDWR
-	if d.ReadOnly {
-		mode = os.O_RDONLY
-	}
-	f, err := os.OpenFile(d.Path, mode, 0)
-	if err != nil {
-		return nil, err
-	}
-	// The lock is of the open file, which the machine's process shares: it ends with that.
-	if err := virtio.LockDisk(f, d.ReadOnly); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }

@@ -50,12 +50,18 @@ type message struct {
 
 // config is what the process does not see from its descriptors.
 type config struct {
-	Cmdline  string
-	CPUs     int
-	Memory   int64
-	ReadOnly []bool // one for each disk
+	Cmdline string
+	CPUs    int
+	Memory  int64
+	Disks   []diskConfig
 	// Restore: instead of kernel and initramfs there are a snapshot's memory and state, and with Diff the memory of a later snapshot in front of the disks.
 	Restore, Diff bool
+}
+
+// diskConfig says how many of the descriptors are a disk's.
+type diskConfig struct {
+	Layers   int
+	ReadOnly bool
 }
 
 // maxMessage bounds a packet: a command line and some numbers.

@@ -3,10 +3,10 @@ package virtio
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
-	"os"
 	"sync"
 	"sync/atomic"
+
+	"capsid/vmm/disk"
 )
 
 // Features of a block device (§5.2.3).
@@ -42,13 +42,10 @@ const (
 	blockSerialSize  = 20 // §5.2.6: of GET_ID
 )
 
-// BlockConfig says what a block device is made of. File is a regular file or a block device, open for reading and, unless ReadOnly is set, for
-// writing; its size at NewBlock is the capacity, a multiple of 512 bytes. It stays the caller's, who closes it after the transport. Serial is at most
-// 20 bytes.
+// BlockConfig says what a block device is made of. The disk stays the caller's, who closes it after the transport. Serial is at most 20 bytes.
 type BlockConfig struct {
-	File     *os.File
-	ReadOnly bool
-	Serial   string
+	Disk   *disk.Stack
+	Serial string
 }
 
 // Block is a block device (§5.2) with one queue. The host's page cache is its volatile write cache: a flush brings what has been written to the
@@ -62,43 +59,21 @@ type Block struct {
 	run *blockRun // while started
 }
 
-// NewBlock makes a device of an open file.
+// NewBlock makes a device of an open disk.
 func NewBlock(c BlockConfig) (*Block, error) {
-	info, err := c.File.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("block: %w", err)
-	}
-	if t := info.Mode().Type(); t != 0 && t != os.ModeDevice {
-		return nil, fmt.Errorf("block: %s is neither a regular file nor a block device", c.File.Name())
-	}
-	size, err := c.File.Seek(0, io.SeekEnd) // which, unlike Stat, knows a block device's size
-	if err != nil {
-		return nil, fmt.Errorf("block: size: %w", err)
-	}
-	if size%sectorSize != 0 {
-		return nil, fmt.Errorf("block: %s has %d bytes, not a multiple of %d", c.File.Name(), size, sectorSize)
-	}
 	if len(c.Serial) > blockSerialSize {
 		return nil, fmt.Errorf("block: serial %q is longer than %d bytes", c.Serial, blockSerialSize)
 	}
-	d := &disk{file: c.File, fd: int(c.File.Fd())}
-	if !c.ReadOnly {
-		if err := d.writable(); err != nil {
-			return nil, fmt.Errorf("block: %s: %w", c.File.Name(), err)
-		}
-	}
-	return &Block{disk: d, readOnly: c.ReadOnly, serial: c.Serial, sectors: uint64(size) / sectorSize}, nil
+	return &Block{disk: c.Disk, readOnly: c.Disk.ReadOnly(), serial: c.Serial, sectors: uint64(c.Disk.Size()) / sectorSize}, nil
 }
 
-// backing is where the bytes are. Its methods may be called side by side.
+// backing is where the bytes are: see disk.Stack.
 type backing interface {
-	// transfer moves the data of a read or a write, and says whether all is done. With atOnce it stops where it would have to wait.
-	transfer(r *blockRequest, atOnce bool) (bool, error)
-	// sync makes what was written before last.
-	sync() error
-	// discard forgets a range, zero makes it read as zeroes.
-	discard(p blockRange) error
-	zero(p blockRange) error
+	Readv(v [][]byte, off int64, atOnce bool) (int, error)
+	Writev(v [][]byte, off int64, atOnce bool) (int, error)
+	Sync() error
+	Discard(off, n int64) error
+	Zero(off, n int64, unmap bool) error
 }
 
 func (b *Block) Type() uint32         { return typeBlock }

@@ -68,7 +68,7 @@ func FuzzBlock(f *testing.F) {
 		}
 		file, data := testFile(t, 64<<10, true)
 		m := blockModel{bytes.Clone(data), how&1 != 0}
-		b, err := NewBlock(BlockConfig{File: file, ReadOnly: m.readOnly, Serial: "fuzz"})
+		b, err := NewBlock(BlockConfig{Disk: testStack(t, file, m.readOnly), Serial: "fuzz"})
 		if err != nil {
 			t.Fatal(err)
 		}

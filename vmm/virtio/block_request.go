@@ -89,7 +89,7 @@ func (b *blockRun) quick(r *blockRequest) bool {
 		if r.kind == blockOut && b.through || Len(r.data) > blockQuickBytes {
 			return false
 		}
-		done, err := b.disk.transfer(r, true)
+		done, err := b.transfer(r, true)
 		if err != nil {
 			r.status = blockIOError
 		}
@@ -113,14 +113,14 @@ func (b *blockRun) slow(r *blockRequest) {
 	var err error
 	switch r.kind {
 	case blockIn, blockOut:
-		_, err = b.disk.transfer(r, false)
+		_, err = b.transfer(r, false)
 	case blockFlushRequest:
-		err = b.disk.sync()
+		err = b.disk.Sync()
 	case blockDiscardRanges, blockZeroRanges:
 		err = b.ranges(r)
 	}
 	if err == nil && b.through && (r.kind == blockOut || r.kind == blockZeroRanges) {
-		err = b.disk.sync()
+		err = b.disk.Sync()
 	}
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
@@ -128,6 +128,22 @@ func (b *blockRun) slow(r *blockRequest) {
 	case err != nil:
 		r.status = blockIOError
 	}
+}
+
+// transfer moves the data of a read or a write, straight between the disk and guest memory, and says whether all is done. With atOnce it stops where it
+// would have to wait, and goes on there when it is called again.
+func (b *blockRun) transfer(r *blockRequest, atOnce bool) (bool, error) {
+	move := b.disk.Readv
+	if r.kind == blockOut {
+		move = b.disk.Writev
+	}
+	left := Len(r.data)
+	n, err := move(r.data, r.off, atOnce)
+	if r.off += int64(n); n == left || err != nil {
+		return err == nil, err
+	}
+	r.data = skip(r.data, n)
+	return false, nil
 }
 
 // ranges discards or zeroes all ranges of a request, or none if one of them is wrong.
@@ -160,11 +176,10 @@ func (b *blockRun) ranges(r *blockRequest) error {
 	for _, p := range list[:count] {
 		var err error
 		switch {
-		case p.len == 0: // fallocate(2) refuses it
 		case zero:
-			err = b.disk.zero(p)
+			err = b.disk.Zero(p.off, p.len, p.unmap)
 		default:
-			err = b.disk.discard(p)
+			err = b.disk.Discard(p.off, p.len)
 		}
 		if err != nil {
 			return err

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"capsid/vmm/disk"
 )
 
 // testFile makes a disk of random bytes. In memory there is no ZERO_RANGE.
@@ -40,10 +42,20 @@ func testFile(t testing.TB, size int, inMemory bool) (*os.File, []byte) {
 	return f, data
 }
 
+// testStack is a disk of one file, or of more.
+func testStack(t testing.TB, f *os.File, readOnly bool, above ...*os.File) *disk.Stack {
+	t.Helper()
+	s, err := disk.Open(append([]*os.File{f}, above...), readOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // testBlock is a started block device on f.
 func testBlock(t testing.TB, f *os.File, readOnly bool, features uint64) *driver {
 	t.Helper()
-	b, err := NewBlock(BlockConfig{File: f, ReadOnly: readOnly, Serial: "disk-7"})
+	b, err := NewBlock(BlockConfig{Disk: testStack(t, f, readOnly), Serial: "disk-7"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,32 +132,11 @@ func TestBlockConfig(t *testing.T) {
 }
 
 func TestNewBlock(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "odd")
-	if err := os.WriteFile(path, make([]byte, 1000), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	open := func(path string, flag int) *os.File {
-		f, err := os.OpenFile(path, flag, 0)
-		if err != nil {
-			t.Fatal(err)
+	f, _ := testFile(t, 4096, false)
+	for n, want := range map[int]bool{20: true, 21: false} {
+		if _, err := NewBlock(BlockConfig{Disk: testStack(t, f, true), Serial: strings.Repeat("x", n)}); (err == nil) != want {
+			t.Errorf("a serial of %d bytes: %v", n, err)
 		}
-		t.Cleanup(func() { f.Close() })
-		return f
-	}
-	good, _ := testFile(t, 4096, false)
-	for want, c := range map[string]BlockConfig{
-		"multiple":    {File: open(path, os.O_RDWR)},
-		"neither":     {File: open(dir, os.O_RDONLY), ReadOnly: true},
-		"not open":    {File: open(good.Name(), os.O_RDONLY)},
-		"longer than": {File: good, Serial: strings.Repeat("x", 21)},
-	} {
-		if _, err := NewBlock(c); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", want, err)
-		}
-	}
-	if _, err := NewBlock(BlockConfig{File: open(good.Name(), os.O_RDONLY), ReadOnly: true, Serial: strings.Repeat("x", 20)}); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -381,21 +372,21 @@ type slowDisk struct {
 	active       atomic.Int32
 }
 
-func (s *slowDisk) transfer(r *blockRequest, atOnce bool) (bool, error) {
+func (s *slowDisk) Readv(v [][]byte, off int64, atOnce bool) (int, error) {
 	if atOnce {
-		return false, nil
+		return 0, nil
 	}
 	s.active.Add(1)
 	defer s.active.Add(-1)
 	s.begun <- struct{}{}
 	<-s.token
-	return s.backing.transfer(r, false)
+	return s.backing.Readv(v, off, false)
 }
 
 // Requests are served side by side, as many as there are workers; the others wait in the ring. A pause waits for those, and no others begin.
 func TestBlockInFlight(t *testing.T) {
 	f, want := testFile(t, 1<<20, true)
-	b, err := NewBlock(BlockConfig{File: f})
+	b, err := NewBlock(BlockConfig{Disk: testStack(t, f, false)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -542,56 +533,4 @@ func TestBlockStress(t *testing.T) {
 			t.Error("the file is not what was written")
 		}
 	}
-}
-
-func TestLockDisk(t *testing.T) {
-	f, _ := testFile(t, 4096, false)
-	open := func(flag int) *os.File {
-		o, err := os.OpenFile(f.Name(), flag, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { o.Close() })
-		return o
-	}
-	lock := func(name string, readOnly, want bool) *os.File {
-		t.Helper()
-		flag := os.O_RDWR
-		if readOnly {
-			flag = os.O_RDONLY
-		}
-		o := open(flag)
-		err := LockDisk(o, readOnly)
-		if (err == nil) != want || err != nil && (!errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "lock")) {
-			t.Fatalf("%s: %v", name, err)
-		}
-		return o
-	}
-	a := lock("a reader", true, true)
-	b := lock("a second reader", true, true)
-	lock("a writer beside readers", false, false)
-	a.Close()
-	b.Close()
-	w := lock("a writer", false, true)
-	lock("a second writer", false, false).Close()
-	lock("a reader beside a writer", true, false).Close()
-	// Another descriptor of the same open file keeps the lock.
-	fd, err := unix.FcntlInt(w.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	lock("a writer beside a descriptor that was handed on", false, false).Close()
-	unix.Close(fd)
-	lock("a writer after all", false, true).Close()
-
-	// A writer of QEMU's has shared locks on what it does and on what it does not let others do.
-	q := open(os.O_RDWR)
-	for _, at := range []int64{100, 101, 103, 201, 203} {
-		if err := unix.FcntlFlock(q.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK, Start: at, Len: 1}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	lock("a reader beside QEMU", true, false)
-	lock("a writer beside QEMU", false, false)
 }

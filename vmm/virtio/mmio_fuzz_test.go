@@ -14,7 +14,7 @@ var fuzzDevices = []func(t *testing.T) Device{
 	func(t *testing.T) Device { return &echo{} },
 	func(t *testing.T) Device {
 		f, _ := testFile(t, 64<<10, true)
-		b, err := NewBlock(BlockConfig{File: f, Serial: "fuzz"})
+		b, err := NewBlock(BlockConfig{Disk: testStack(t, f, false), Serial: "fuzz"})
 		if err != nil {
 			t.Fatal(err)
 		}

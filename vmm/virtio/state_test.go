@@ -89,7 +89,7 @@ func TestStateOfDevices(t *testing.T) {
 	}
 	defer file.Close()
 	for name, make := range map[string]func() Device{
-		"block":   func() Device { b, err := NewBlock(BlockConfig{File: file}); _ = err; return b },
+		"block":   func() Device { b, err := NewBlock(BlockConfig{Disk: testStack(t, file, false)}); _ = err; return b },
 		"balloon": func() Device { return NewBalloon(func([]byte) error { return nil }, true) },
 		"console": func() Device { return NewConsole(file) },
 		"vsock":   func() Device { return NewVsock(VsockConfig{CID: 3}) },

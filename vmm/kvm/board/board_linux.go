@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"capsid/vmm/disk"
 	"capsid/vmm/kvm/ioctl"
 	"capsid/vmm/virtio"
 )
@@ -34,9 +35,9 @@ type Config struct {
 	Fault func(error)
 }
 
-// Disk is one block device.
+// Disk is one block device: see disk.Open.
 type Disk struct {
-	File     *os.File
+	Layers   []*os.File
 	ReadOnly bool
 }
 
@@ -63,6 +64,7 @@ type Board struct {
 	bus    bus
 	irqs   []int // eventfds
 	vsock  *virtio.Vsock
+	disks  []*disk.Stack
 	platform
 
 	pausing sync.Mutex // one pause, resume or snapshot at a time
@@ -164,7 +166,12 @@ func (b *Board) addDevices(cfg Config) error {
 		virtio.NewConsole(cfg.Console), b.vsock, virtio.NewEntropy(rand.Reader), virtio.NewBalloon(b.ram.discard, false),
 	}
 	for i, d := range cfg.Disks {
-		block, err := virtio.NewBlock(virtio.BlockConfig{File: d.File, ReadOnly: d.ReadOnly, Serial: fmt.Sprintf("disk%d", i)})
+		stack, err := openStack(d)
+		if err != nil {
+			return fmt.Errorf("disk %d: %w", i, err)
+		}
+		b.disks = append(b.disks, stack)
+		block, err := virtio.NewBlock(virtio.BlockConfig{Disk: stack, Serial: fmt.Sprintf("disk%d", i)})
 		if err != nil {
 			return fmt.Errorf("disk %d: %w", i, err)
 		}
@@ -292,6 +299,9 @@ func (b *Board) Close() {
 func (b *Board) free() {
 	for _, s := range b.bus.slots {
 		s.Close()
+	}
+	for _, d := range b.disks {
+		d.Close()
 	}
 	for _, c := range b.vcpus {
 		c.Close()

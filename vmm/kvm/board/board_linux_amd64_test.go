@@ -40,7 +40,7 @@ func tinyBoard(t testing.TB, code []byte) Config {
 	t.Cleanup(func() { null.Close() })
 	return Config{
 		KVM: kvm, Kernel: open("vmlinux", tinykernel.New(code)), Initrd: open("initrd.img", nil), CPUs: 2, Memory: 64 << 20, Console: null,
-		Disks: []Disk{{File: open("root", make([]byte, 1<<20)), ReadOnly: true}, {File: open("data", make([]byte, 1<<20))}},
+		Disks: []Disk{{Layers: []*os.File{open("root", make([]byte, 1<<20))}, ReadOnly: true}, {Layers: []*os.File{open("data", make([]byte, 1<<20))}}},
 		Fault: func(err error) { t.Error(err) },
 	}
 }
@@ -98,7 +98,7 @@ func TestBoardIsUndone(t *testing.T) {
 		"memory":       func(c *Config) { c.Memory = 4096 },
 		"command line": func(c *Config) { c.Cmdline = string(make([]byte, 5000)) },
 		"KVM":          func(c *Config) { c.KVM = c.Initrd },
-		"disk":         func(c *Config) { c.Disks = []Disk{{File: c.KVM}} },
+		"disk":         func(c *Config) { c.Disks = []Disk{{Layers: []*os.File{c.KVM}}} },
 	} {
 		cfg := good
 		edit(&cfg)

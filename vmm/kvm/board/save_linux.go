@@ -56,6 +56,9 @@ func (b *Board) Snapshot(s Snapshot) (diff bool, err error) {
 		return false, fmt.Errorf("write memory: %w", err)
 	}
 	b.ram.kept = true
+	if err := b.syncDisks(); err != nil {
+		return false, err
+	}
 	if _, err := s.State.Write(text); err != nil {
 		return false, fmt.Errorf("write state: %w", err)
 	}
@@ -89,14 +92,6 @@ func (b *Board) freeze(s Snapshot) (frozen, []byte, error) {
 		return frozen{}, nil, err
 	}
 	return z, text, nil
-}
-
-// freezeDisks puts a new top on each disk that is written.
-func (b *Board) freezeDisks(tops []*os.File) error {
-	if len(tops) != 0 {
-		return errors.ErrUnsupported
-	}
-	return nil
 }
 
 // Restored is what a machine is restored from.
