@@ -56,6 +56,15 @@ func (s *server) call(c control.Call) (control.Answer, error) {
 		return control.Answer{Terminals: s.terminals.list()}, nil
 	case control.CallPowerOff:
 		return control.Answer{}, nil
+	case control.CallFreeze:
+		return control.Answer{}, s.freeze()
+	case control.CallThaw:
+		return control.Answer{}, s.thaw()
+	case control.CallRenew:
+		if c.Renew == nil {
+			return control.Answer{}, fmt.Errorf("the call has no identity")
+		}
+		return control.Answer{}, s.renewAs(*c.Renew)
 	}
 	return control.Answer{}, fmt.Errorf("unknown call %q", c.Call)
 }
@@ -76,4 +85,20 @@ func (s *server) setUp(req control.Setup) (*control.SetupResult, error) {
 	s.mu.Unlock()
 	s.result = &r
 	return s.result, nil
+}
+
+// renewAs gives the machine another identity, and programs that are started from now on another environment.
+func (s *server) renewAs(id control.Identity) error {
+	s.setting.Lock()
+	defer s.setting.Unlock()
+	env, err := s.renew(id)
+	if err != nil {
+		return err
+	}
+	if id.Env != nil {
+		s.mu.Lock()
+		s.env = env
+		s.mu.Unlock()
+	}
+	return nil
 }

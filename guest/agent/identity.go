@@ -69,10 +69,19 @@ func checkHostname(name string) error {
 
 // writeIdentity writes the name and the number of the machine. The number is made of the host's entropy, and so differs between machines of one image.
 func (t tree) writeIdentity(hostname string, entropy []byte) error {
-	sum := sha256.Sum256(append([]byte("machine-id"), entropy...))
+	return t.writeNames(hostname, derive("machine-id", entropy))
+}
+
+// derive makes a number of the host's entropy, 32 hexadecimal digits.
+func derive(what string, entropy []byte) string {
+	sum := sha256.Sum256(append([]byte(what), entropy...))
+	return hex.EncodeToString(sum[:16])
+}
+
+func (t tree) writeNames(hostname, machineID string) error {
 	return errors.Join(
 		t.write("etc/hostname", []byte(hostname+"\n"), 0o644),
 		t.write("etc/hosts", []byte("127.0.0.1\tlocalhost\n127.0.1.1\t"+hostname+"\n::1\tlocalhost ip6-localhost ip6-loopback\n"), 0o644),
-		t.write("etc/machine-id", []byte(hex.EncodeToString(sum[:16])+"\n"), 0o444),
+		t.write("etc/machine-id", []byte(machineID+"\n"), 0o444),
 	)
 }

@@ -23,6 +23,8 @@ import (
 // machine is the guest as a whole.
 type machine struct {
 	procs   *reap.Reaper
+	group   *reap.Group // of the session's programs
+	trusted bool        // the proxy's certificate was installed
 	link    link.Link
 	steps   steps
 	off     sync.Once
@@ -77,7 +79,12 @@ func (m *machine) boot() error {
 		return err
 	}
 	m.protect()
-	m.procs = reap.New(true)
+	group, err := reap.NewGroup(groupPath)
+	if err != nil {
+		return err
+	}
+	m.group, m.procs = group, reap.New(true)
+	m.procs.Use(group)
 	m.steps.done("mounts")
 	events, err := deviceEvents()
 	if err != nil {
@@ -164,6 +171,7 @@ func (m *machine) newServer() (*server, error) {
 	return newServer(serverConfig{
 		procs: m.procs, self: "/proc/self/exe", log: m.log,
 		setup: m.setup, clock: setClock, powerOff: m.shutDown,
+		freeze: func() error { return m.group.Freeze(freezeTime) }, thaw: m.group.Thaw, renew: m.renew,
 	})
 }
 

@@ -18,6 +18,7 @@ const (
 func (m *machine) shutDown() {
 	m.off.Do(func() {
 		m.log("powering off")
+		_ = m.group.Thaw() // a frozen program heeds no signal but SIGKILL
 		// An interactive shell ignores SIGTERM, and a stopped program all but SIGKILL until it is continued.
 		for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGCONT} {
 			_ = syscall.Kill(-1, s)

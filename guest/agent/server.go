@@ -33,6 +33,10 @@ type serverConfig struct {
 	setup    func(ctx context.Context, s control.Setup) (control.SetupResult, account, []string, error)
 	clock    func(time.Time) error
 	powerOff func()
+	// freeze stops the programs and thaw lets them run on; each may be called again.
+	freeze, thaw func() error
+	// renew gives a restored machine another identity. It returns the whole environment of programs that id.Env makes.
+	renew func(id control.Identity) ([]string, error)
 }
 
 // server serves the control port.

@@ -43,6 +43,7 @@ type bed struct {
 	home   string
 	off    chan struct{}
 	setups int
+	frozen bool
 }
 
 func newBed(t *testing.T) *bed {
@@ -67,6 +68,14 @@ func newBed(t *testing.T) *bed {
 		},
 		clock:    func(time.Time) error { return nil },
 		powerOff: func() { close(b.off) },
+		freeze:   func() error { b.frozen = true; return nil },
+		thaw:     func() error { b.frozen = false; return nil },
+		renew: func(id control.Identity) ([]string, error) {
+			if err := checkIdentity(id); err != nil {
+				return nil, err
+			}
+			return append([]string{"TRUSTED=yes"}, id.Env...), nil
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -159,6 +168,51 @@ func TestSetupCall(t *testing.T) {
 	case <-b.off:
 	case <-time.After(time.Minute):
 		t.Error("did not power off")
+	}
+}
+
+func TestFreezeAndRenew(t *testing.T) {
+	b, c := ready(t)
+	for range 2 {
+		if err := c.Freeze(t.Context()); err != nil || !b.frozen {
+			t.Fatalf("freeze: %v", err)
+		}
+	}
+	environment := func() string {
+		t.Helper()
+		var out bytes.Buffer
+		if code, err := c.Run(t.Context(), control.RunSpec{Command: []string{"sh", "-c", "echo $TRUSTED $FORK"}, Stdout: &out}); code != 0 || err != nil {
+			t.Fatalf("%d, %v", code, err)
+		}
+		return strings.TrimSpace(out.String())
+	}
+	seed := bytes.Repeat([]byte{7}, 32)
+	for _, step := range []struct {
+		id   control.Identity
+		want string // in the error
+		env  string // afterwards
+	}{
+		{control.Identity{}, "entropy", ""},
+		{control.Identity{Entropy: seed[:31]}, "entropy", ""},
+		{control.Identity{Entropy: seed, Hostname: "a b"}, "hostname", ""},
+		{control.Identity{Entropy: seed, MachineID: "xyz"}, "machine ID", ""},
+		{control.Identity{Entropy: seed}, "", ""},
+		{control.Identity{Entropy: seed, Env: []string{"FORK=1"}}, "", "yes 1"},
+		{control.Identity{Entropy: seed, Env: []string{"FORK=2"}}, "", "yes 2"},
+		{control.Identity{Entropy: seed, MachineID: strings.Repeat("0a", 16)}, "", "yes 2"},
+	} {
+		err := c.Renew(t.Context(), step.id)
+		if (err == nil) != (step.want == "") || err != nil && !strings.Contains(err.Error(), step.want) {
+			t.Errorf("%+v: %v", step.id, err)
+		}
+		if got := environment(); got != step.env {
+			t.Errorf("%+v: the environment has %q, not %q", step.id, got, step.env)
+		}
+	}
+	for range 2 {
+		if err := c.Thaw(t.Context()); err != nil || b.frozen {
+			t.Fatalf("thaw: %v", err)
+		}
 	}
 }
 

@@ -87,11 +87,16 @@ func (m *machine) setup(_ context.Context, s control.Setup) (control.SetupResult
 	r.Steps = m.steps.all()
 	r.Kernel, r.Versions = versions(root)
 	r.Warnings = append(r.Warnings, m.warnings...)
-	env := append(trustEnv(), s.Env...)
-	if len(s.CA) == 0 {
-		env = s.Env
+	m.trusted = len(s.CA) > 0
+	return r, user, m.environment(s.Env), nil
+}
+
+// environment is the session's: what leads programs to the certificate goes before.
+func (m *machine) environment(env []string) []string {
+	if m.trusted {
+		return append(trustEnv(), env...)
 	}
-	return r, user, env, nil
+	return env
 }
 
 func checkSetup(s control.Setup) error {

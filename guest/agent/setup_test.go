@@ -9,17 +9,21 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"capsid/guest/control"
+
+	"golang.org/x/sys/unix"
 )
 
 // newTree is a small system below a temporary folder.
@@ -268,6 +272,55 @@ func TestIdentity(t *testing.T) {
 	}
 	if text(t, dir, "etc/machine-id") == first {
 		t.Error("two machines have the same number")
+	}
+}
+
+func TestRenewNames(t *testing.T) {
+	tr, dir := newTree(t)
+	id := control.Identity{Hostname: "child", Entropy: []byte(strings.Repeat("a", 32))}
+	for _, step := range []struct {
+		entropy, machineID string
+		same               bool // as that before
+	}{{"a", "", false}, {"a", "", true}, {"b", "", false}, {"b", strings.Repeat("0f", 16), false}} {
+		before, _ := os.ReadFile(filepath.Join(dir, "etc/machine-id"))
+		id.Entropy, id.MachineID = []byte(strings.Repeat(step.entropy, 32)), step.machineID
+		if err := tr.renewNames(id); err != nil {
+			t.Fatal(err)
+		}
+		got := text(t, dir, "etc/machine-id")
+		if (got == string(before)) != step.same || len(got) != 33 || step.machineID != "" && got != step.machineID+"\n" {
+			t.Errorf("%+v: machine ID %q after %q", step, got, before)
+		}
+		if text(t, dir, "etc/hostname") != "child\n" {
+			t.Error("the hostname is not written")
+		}
+	}
+}
+
+func TestBootID(t *testing.T) {
+	a, b := bootID([]byte("a")), bootID([]byte("b"))
+	if a == b || !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(a) {
+		t.Errorf("%s, %s", a, b)
+	}
+	dir := t.TempDir()
+	file, path := filepath.Join(dir, "own", "boot_id"), filepath.Join(dir, "kernel")
+	if err := os.WriteFile(path, []byte("kernel's\n"), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if err := renewBootID(file, path, a); errors.Is(err, unix.EPERM) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(path, unix.MNT_DETACH)
+	if got := text(t, path); got != a+"\n" {
+		t.Errorf("boot ID %q", got)
+	}
+	if err := renewBootID(file, path, b); err != nil || text(t, path) != b+"\n" {
+		t.Errorf("renewed again: %q, %v", text(t, path), err)
+	}
+	if err := unix.Unmount(path, 0); err != nil || text(t, path) != "kernel's\n" {
+		t.Errorf("it lies there more than once: %v", err)
 	}
 }
 

@@ -102,6 +102,30 @@ func (c *Client) SetClock(ctx context.Context, t time.Time) error {
 	return nil
 }
 
+// Freeze stops the programs of the session, and returns when none runs. What is started now waits. It may be called again.
+func (c *Client) Freeze(ctx context.Context) error {
+	if _, err := c.call(ctx, Call{Call: CallFreeze}); err != nil {
+		return fmt.Errorf("guest freeze: %w", err)
+	}
+	return nil
+}
+
+// Thaw lets them run on. It may be called again.
+func (c *Client) Thaw(ctx context.Context) error {
+	if _, err := c.call(ctx, Call{Call: CallThaw}); err != nil {
+		return fmt.Errorf("guest thaw: %w", err)
+	}
+	return nil
+}
+
+// Renew makes another machine of one that was restored from a snapshot. It is called before Thaw, and may be called again.
+func (c *Client) Renew(ctx context.Context, id Identity) error {
+	if _, err := c.call(ctx, Call{Call: CallRenew, Renew: &id}); err != nil {
+		return fmt.Errorf("guest identity: %w", err)
+	}
+	return nil
+}
+
 // Terminals lists the agent's terminals, those whose program has ended too, oldest first.
 func (c *Client) Terminals(ctx context.Context) ([]TerminalInfo, error) {
 	a, err := c.call(ctx, Call{Call: CallTerminals})

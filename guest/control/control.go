@@ -25,6 +25,17 @@ type Setup struct {
 	Files []File `json:"files"`
 }
 
+// Identity is what a machine that was restored from a snapshot has of its own. What is empty stays as it is, but for Entropy.
+type Identity struct {
+	Entropy  []byte `json:"entropy"` // at least 32 bytes, taken up before all else
+	Hostname string `json:"hostname,omitempty"`
+	// MachineID is 32 hexadecimal digits (machine-id(5)); made of Entropy when it is empty.
+	MachineID string    `json:"machineID,omitempty"`
+	Time      time.Time `json:"time,omitzero"` // the host's clock
+	// Env replaces Setup's for programs that are started from now on; nil leaves it.
+	Env []string `json:"env,omitempty"`
+}
+
 // User is the ordinary user that the session's programs run as. It may use sudo without a password.
 type User struct {
 	Name string `json:"name"`

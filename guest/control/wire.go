@@ -26,6 +26,9 @@ const (
 	CallClock     = "clock"
 	CallTerminals = "terminals"
 	CallPowerOff  = "poweroff"
+	CallFreeze    = "freeze"
+	CallThaw      = "thaw"
+	CallRenew     = "renew"
 )
 
 // Call is one request on a ChannelSetup.
@@ -33,6 +36,7 @@ type Call struct {
 	Call  string    `json:"call"`
 	Setup *Setup    `json:"setup,omitempty"` // of CallSetup
 	Time  time.Time `json:"time,omitzero"`   // of CallClock
+	Renew *Identity `json:"renew,omitempty"` // of CallRenew
 }
 
 // Answer is what a Call is answered with. A call that failed has an Error and nothing else.

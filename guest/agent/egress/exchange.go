@@ -23,6 +23,7 @@ const (
 var (
 	errNoAnswer = errors.New("no answer from the host")
 	errBusy     = errors.New("too many questions")
+	errLost     = errors.New("the host's resolver was lost before its answer")
 )
 
 // exchange asks the host's resolver over one DNS stream (RFC 7766), made when it is first needed and again after it was lost. Answers
@@ -49,6 +50,9 @@ func (x *exchange) close() {
 	x.drop(x.conn)
 }
 
+// askTries is how often a question is asked whose stream is lost before the answer, as all are when the machine is restored.
+const askTries = 3
+
 // ask sends one question, a whole DNS message, and returns the answer under the question's own ID.
 func (x *exchange) ask(q []byte) ([]byte, error) {
 	if len(q) < 12 || len(q) > 65535 {
@@ -56,6 +60,15 @@ func (x *exchange) ask(q []byte) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), dnsTime)
 	defer cancel()
+	for try := 1; ; try++ {
+		a, err := x.askOnce(ctx, q)
+		if !errors.Is(err, errLost) && !errors.Is(err, link.ErrReset) || try == askTries {
+			return a, err
+		}
+	}
+}
+
+func (x *exchange) askOnce(ctx context.Context, q []byte) ([]byte, error) {
 	conn, id, answer, err := x.enter(ctx)
 	if err != nil {
 		return nil, err
@@ -69,12 +82,12 @@ func (x *exchange) ask(q []byte) ([]byte, error) {
 	x.writing.Unlock()
 	if err != nil {
 		x.lost(conn)
-		return nil, err
+		return nil, errors.Join(errLost, err)
 	}
 	select {
 	case a, ok := <-answer:
 		if !ok {
-			return nil, errNoAnswer
+			return nil, errLost
 		}
 		copy(a, q[:2])
 		return a, nil

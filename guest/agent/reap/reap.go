@@ -26,6 +26,7 @@ type Reaper struct {
 	known   map[int]*Process
 	orphans bool
 	idle    bool
+	group   *Group // nil for the caller's own
 }
 
 // New makes a reaper. With orphans it reaps every child of this process, also those that it did not start: only the first
@@ -65,9 +66,20 @@ func (r *Reaper) Start(c Command) (*Process, error) {
 	for i, f := range c.Files {
 		fds[i] = f.Fd()
 	}
+	attr := c.Attr
+	if r.group != nil {
+		r.group.starting.RLock()
+		defer r.group.starting.RUnlock()
+		in := syscall.SysProcAttr{}
+		if attr != nil {
+			in = *attr
+		}
+		in.UseCgroupFD, in.CgroupFD = true, int(r.group.dir.Fd())
+		attr = &in
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	pid, err := syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: fds, Sys: c.Attr})
+	pid, err := syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{Dir: c.Dir, Env: c.Env, Files: fds, Sys: attr})
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Path, err)
 	}
