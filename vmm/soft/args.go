@@ -3,6 +3,7 @@ package soft
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -14,7 +15,7 @@ import (
 type descriptors struct {
 	kernel, initrd     int
 	link, console, qmp int
-	disks              []int
+	disks              []int // of the file, or of the socket to our server
 }
 
 // args builds QEMU's command line. cfg was checked.
@@ -46,38 +47,42 @@ func args(a arch, cfg vmm.Config, fd descriptors) []string {
 		"-device", "virtio-balloon-"+a.bus+",free-page-reporting=on",
 	)
 	for i, d := range cfg.Disks {
-		mode := 2 // O_RDWR
-		if d.ReadOnly {
-			mode = 0
+		if !served(d) {
+			list = append(list, "-add-fd", fmt.Sprintf("fd=%d,set=%d,opaque=%d", fd.disks[i], i, os.O_RDONLY))
 		}
 		list = append(list,
-			"-add-fd", fmt.Sprintf("fd=%d,set=%d,opaque=%d", fd.disks[i], i, mode),
-			"-blockdev", blockdev(i, d),
+			"-blockdev", blockdev(i, d, fd.disks[i]),
 			"-device", fmt.Sprintf("virtio-blk-%s,drive=disk%d", a.bus, i),
 		)
 	}
 	return list
 }
 
+// served says whether QEMU reaches a disk by our server: what has layers, or gets one when it is snapshot. A file that is only read it reads itself.
+func served(d vmm.Disk) bool { return !d.ReadOnly || len(d.Files()) > 1 }
+
 // blockdev describes a disk in QEMU's JSON (qapi/block-core.json). The cache is the host's and is flushed to the disk when the guest asks (no-flush off).
-func blockdev(i int, d vmm.Disk) string {
-	file := map[string]any{
-		"driver":   "file",
-		"filename": fmt.Sprintf("/dev/fdset/%d", i),
-		"aio":      "threads",
-		"locking":  "auto",
-	}
+func blockdev(i int, d vmm.Disk, fd int) string {
 	node := map[string]any{
-		"driver":    "raw",
 		"node-name": fmt.Sprintf("disk%d", i),
 		"read-only": d.ReadOnly,
 		"cache":     map[string]bool{"direct": false, "no-flush": false},
-		"file":      file,
+	}
+	if served(d) {
+		node["driver"] = "nbd"
+		node["server"] = map[string]string{"type": "fd", "str": itoa(fd)}
+	} else {
+		node["driver"] = "raw"
+		node["file"] = map[string]any{
+			"driver":   "file",
+			"filename": fmt.Sprintf("/dev/fdset/%d", i),
+			"aio":      "threads",
+			"locking":  "auto",
+		}
 	}
 	if !d.ReadOnly {
 		// What the guest deletes becomes a hole in the sparse file again.
 		node["discard"], node["detect-zeroes"] = "unmap", "unmap"
-		file["discard"] = "unmap"
 	}
 	b, err := json.Marshal(node)
 	if err != nil {

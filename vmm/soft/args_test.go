@@ -26,7 +26,7 @@ func TestArgs(t *testing.T) {
 			"-kernel /proc/self/fd/3", "-initrd /proc/self/fd/4",
 			"-chardev socket,id=link,fd=7", "-chardev socket,id=console,fd=8", "-chardev socket,id=qmp,fd=9",
 			"-device virtserialport,chardev=link,name=capsid.link",
-			"-add-fd fd=5,set=0,opaque=0", "-add-fd fd=6,set=1,opaque=2",
+			"-add-fd fd=5,set=0,opaque=0",
 			"-device virtio-blk-pci,drive=disk0", "-device virtio-blk-pci,drive=disk1",
 			"-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 			"-accel tcg,thread=multi,tb-size=512", "-cpu max,-la57,-erms",
@@ -71,8 +71,17 @@ func TestArgs(t *testing.T) {
 }
 
 func TestBlockdev(t *testing.T) {
-	for _, readOnly := range []bool{true, false} {
+	for _, test := range []struct {
+		disk   vmm.Disk
+		driver string
+	}{
+		{vmm.Disk{Path: "a", ReadOnly: true}, "raw"},
+		{vmm.Disk{Path: "a"}, "nbd"},
+		{vmm.Disk{Layers: []string{"a", "b"}}, "nbd"},
+		{vmm.Disk{Layers: []string{"a", "b"}, ReadOnly: true}, "nbd"},
+	} {
 		var got struct {
+			Driver   string `json:"driver"`
 			ReadOnly bool   `json:"read-only"`
 			Discard  string `json:"discard"`
 			Cache    struct {
@@ -82,12 +91,16 @@ func TestBlockdev(t *testing.T) {
 			File struct {
 				Filename string `json:"filename"`
 			} `json:"file"`
+			Server struct{ Type, Str string } `json:"server"`
 		}
-		if err := json.Unmarshal([]byte(blockdev(2, vmm.Disk{ReadOnly: readOnly})), &got); err != nil {
+		if err := json.Unmarshal([]byte(blockdev(2, test.disk, 7)), &got); err != nil {
 			t.Fatal(err)
 		}
-		if got.ReadOnly != readOnly || (got.Discard == "unmap") == readOnly || got.File.Filename != "/dev/fdset/2" {
-			t.Errorf("read-only %v: %+v", readOnly, got)
+		if got.Driver != test.driver || got.ReadOnly != test.disk.ReadOnly || (got.Discard == "unmap") == test.disk.ReadOnly {
+			t.Errorf("%+v: %+v", test.disk, got)
+		}
+		if raw := got.File.Filename == "/dev/fdset/2"; raw != (test.driver == "raw") || raw == (got.Server.Type == "fd" && got.Server.Str == "7") {
+			t.Errorf("%+v: %+v", test.disk, got)
 		}
 		if got.Cache.NoFlush == nil || *got.Cache.NoFlush {
 			t.Error("FLUSH does not reach the host")

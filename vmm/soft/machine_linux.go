@@ -25,10 +25,12 @@ type machine struct {
 	mux     *link.Mux
 	mon     *monitor
 	console *console.Log
+	disks   *disks
 	reading sync.WaitGroup // of the console
 
 	mu       sync.Mutex
 	shutdown string // the reason that QEMU gave, if any
+	fault    error  // what QEMU did that it never does of itself
 	closing  bool
 	done     chan struct{}
 	err      error
@@ -44,6 +46,14 @@ func (m *machine) event(e event) {
 	if m.shutdown == "" {
 		m.shutdown = e.Data.Reason
 	}
+}
+
+// cut ends a QEMU that does what it never does of itself.
+func (m *machine) cut(err error) {
+	m.mu.Lock()
+	m.fault = err
+	m.mu.Unlock()
+	m.proc.Kill()
 }
 
 // watch waits until QEMU has ended or its guest has broken the link, and leaves nothing behind.
@@ -65,6 +75,7 @@ func (m *machine) watch() {
 	<-m.mon.done
 	m.reading.Wait()
 	m.console.Close()
+	m.disks.close()
 
 	m.mu.Lock()
 	m.err = m.cause(cut)
@@ -76,6 +87,8 @@ func (m *machine) cause(cut error) error {
 	switch {
 	case m.closing:
 		return link.ErrClosed
+	case m.fault != nil:
+		return m.crash(m.fault.Error())
 	case errors.Is(cut, link.ErrProtocol):
 		return m.crash(cut.Error())
 	case m.shutdown == "guest-shutdown":

@@ -54,16 +54,10 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config) (_ *machin
 		return nil, err
 	}
 	fd.initrd = h.add(initrd)
-	for _, d := range cfg.Disks {
-		mode := os.O_RDWR
-		if d.ReadOnly {
-			mode = os.O_RDONLY
-		}
-		n, err := h.open(d.Path, mode)
-		if err != nil {
-			return nil, err
-		}
-		fd.disks = append(fd.disks, n)
+	exports := &disks{}
+	undo = append(undo, exports.close)
+	if fd.disks, err = exports.open(cfg.Disks, h); err != nil {
+		return nil, err
 	}
 	var conns [3]net.Conn
 	for i, n := range []*int{&fd.link, &fd.console, &fd.qmp} {
@@ -84,7 +78,8 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config) (_ *machin
 	undo = append(undo, proc.Kill)
 	h.close()
 
-	m := &machine{proc: proc, console: con, done: make(chan struct{})}
+	m := &machine{proc: proc, console: con, disks: exports, done: make(chan struct{})}
+	exports.serve(m.cut)
 	m.info = vmm.Info{PID: proc.PID(), Started: time.Now()}
 	m.mon = newMonitor(conns[2], m.event)
 	undo = append(undo, func() { conns[2].Close(); <-m.mon.done })
