@@ -56,7 +56,7 @@ lab:
 	CGO_ENABLED=0 $(GO) test $(TEST_FLAGS) -p 1 -exec "'$(CURDIR)/bin/capsid-lab'" $(LAB)
 	CGO_ENABLED=0 $(GO) test $(TEST_FLAGS) -exec "'$(CURDIR)/bin/capsid-lab'" -run '$(LAB_E2E)' ./app/e2e
 
-# Emulation of emulation: no image, and only what is of arm64.
+# Emulation of emulation: no image, and only what is of arm64. Idle, two cores take three minutes for it (a Debian kernel of the inner machine boots in ten seconds); busy, eight.
 lab-arm64:
 	@sh packaging/deps.sh lab-arm64
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-s -o bin/capsid-lab ./app/lab
