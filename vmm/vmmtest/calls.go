@@ -44,6 +44,18 @@ type answer struct {
 	Nanos    int64 // that a measurement took
 }
 
+// Ways to put a disk to work. All go past the guest's own cache (O_DIRECT).
+const (
+	readLong    = "read 1 MiB after 1 MiB"
+	writeLong   = "write 1 MiB after 1 MiB"
+	readRandom  = "read 4 KiB somewhere"
+	readManyOf  = "read 4 KiB somewhere, 8 at a time"
+	writeFlush  = "write 4 KiB and flush"
+	longBlock   = 1 << 20
+	randomBlock = 4 << 10
+	atATime     = 8
+)
+
 // ask makes one call on a new stream.
 func ask(conn link.Conn, r request) (answer, error) {
 	defer conn.Close()

@@ -12,18 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ways to put a disk to work. All go past the guest's own cache (O_DIRECT).
-const (
-	readLong    = "read 1 MiB after 1 MiB"
-	writeLong   = "write 1 MiB after 1 MiB"
-	readRandom  = "read 4 KiB somewhere"
-	readManyOf  = "read 4 KiB somewhere, 8 at a time"
-	writeFlush  = "write 4 KiB and flush"
-	longBlock   = 1 << 20
-	randomBlock = 4 << 10
-	atATime     = 8
-)
-
 // measureDisk does r.Count operations of the kind that r.Text names and says how long they took.
 func measureDisk(r request) (answer, error) {
 	mode, size, workers := os.O_RDONLY, longBlock, 1
