@@ -201,7 +201,7 @@ func call(m link.Link, r request) (answer, error) {
 	case "dial":
 		return dialHost(m, r.Text)
 	case "disk":
-		return disk(r.Disk)
+		return aboutDisk(r.Disk)
 	case "read":
 		return readDisk(r.Disk, r.Count)
 	case "count":
@@ -211,7 +211,9 @@ func call(m link.Link, r request) (answer, error) {
 		_, err := unix.Getrandom(b, 0)
 		return answer{Text: hex.EncodeToString(b)}, err
 	case "discard":
-		return answer{}, discardDisk(r.Disk)
+		return answer{}, clearDisk(r.Disk, unix.BLKDISCARD, 0)
+	case "zero":
+		return answer{}, clearDisk(r.Disk, unix.BLKZEROOUT, uint64(r.Count))
 	case "use memory":
 		return answer{}, useMemory(r.Count)
 	case "write":
@@ -277,7 +279,7 @@ func dialHost(m link.Link, text string) (answer, error) {
 	return answer{Text: string(b)}, err
 }
 
-func disk(name string) (answer, error) {
+func aboutDisk(name string) (answer, error) {
 	read := func(attr string) string {
 		b, _ := os.ReadFile(filepath.Join("/sys/block", name, attr))
 		return strings.TrimSpace(string(b))
@@ -307,8 +309,8 @@ func writeDisk(name, text string) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// discardDisk gives the whole disk back to the host.
-func discardDisk(name string) error {
+// clearDisk discards or zeroes the first n bytes of a disk, or all of it.
+func clearDisk(name string, call uint, n uint64) error {
 	f, err := os.OpenFile(filepath.Join("/dev", name), os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -319,9 +321,12 @@ func discardDisk(name string) error {
 		return err
 	}
 	// The kernel reads offset and length during the call only.
-	span := [2]uint64{0, uint64(size)}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKDISCARD, uintptr(unsafe.Pointer(&span))); errno != 0 {
-		return fmt.Errorf("BLKDISCARD: %w", errno)
+	span := [2]uint64{0, n}
+	if n == 0 {
+		span[1] = uint64(size)
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), uintptr(call), uintptr(unsafe.Pointer(&span))); errno != 0 {
+		return fmt.Errorf("ioctl %#x: %w", call, errno)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ func shared(t *testing.T, b vmm.Backend, o Options) {
 	cfg.Disks = []vmm.Disk{
 		{Path: makeDisk(t, cfg.Dir, "root", "read only"), ReadOnly: true},
 		{Path: makeDisk(t, cfg.Dir, "data", "to be overwritten")},
+		makeLayers(t, cfg.Dir),
 	}
 	m := boot(t, b, cfg)
 	cases := []struct {
@@ -38,6 +39,7 @@ func shared(t *testing.T, b vmm.Backend, o Options) {
 		{"listen", listen},
 		{"disks", disks},
 		{"discard", discard},
+		{"layers", layers},
 		{"memory comes back", memoryComesBack},
 		{"half-close by the host", halfClose},
 		{"close", closeReaches},
@@ -46,6 +48,7 @@ func shared(t *testing.T, b vmm.Backend, o Options) {
 		{"bytes to the host", download},
 		{"pause and resume", pause},
 		{"power off", powerOff},
+		{"layers are kept", layersKept},
 	}
 	for _, c := range cases {
 		if !t.Run(c.name, func(t *testing.T) { c.run(t, m) }) && m.Err() != nil {
