@@ -32,7 +32,8 @@ var arches = map[string]arch{
 		qemu: "qemu-system-x86_64",
 		pkg:  "qemu-system-x86",
 		// hpet, smbus and the like are off since each costs the kernel's start a probe of emulated registers.
-		machine: []string{"-machine", "q35,vmport=off,smbus=off,sata=off,usb=off,hpet=off,i8042=off,graphics=off"},
+		// The generation ID is another after each restore, whereupon the kernel draws fresh randomness.
+		machine: []string{"-machine", "q35,vmport=off,smbus=off,sata=off,usb=off,hpet=off,i8042=off,graphics=off", "-device", "vmgenid,guid=auto"},
 		// Five levels of page tables cost more to walk in software. With ERMS the kernel copies byte by byte, by an instruction that is fast on real
 		// processors only.
 		cpu: "max,-la57,-erms",

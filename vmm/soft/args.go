@@ -13,7 +13,8 @@ import (
 
 // descriptors are the numbers that QEMU's open files have in it.
 type descriptors struct {
-	kernel, initrd     int
+	kernel, initrd     int  // unless the machine is restored
+	restored           bool // waits for what it was, and then for its owner
 	link, console, qmp int
 	disks              []int // of the file, or of the socket to our server
 }
@@ -34,9 +35,6 @@ func args(a arch, cfg vmm.Config, fd descriptors) []string {
 		"-cpu", a.cpu,
 		"-smp", itoa(cfg.CPUs),
 		"-m", strconv.FormatInt(cfg.Memory>>20, 10)+"M",
-		"-kernel", procFile(fd.kernel),
-		"-initrd", procFile(fd.initrd),
-		"-append", a.cmdline(cfg.CPUs, cfg.Cmdline),
 		"-chardev", socket("qmp", fd.qmp), "-mon", "chardev=qmp,mode=control",
 		"-chardev", socket("console", fd.console), "-serial", "chardev:console",
 		"-chardev", socket("link", fd.link),
@@ -46,6 +44,11 @@ func args(a arch, cfg vmm.Config, fd descriptors) []string {
 		// The guest gives pages back that it does not use.
 		"-device", "virtio-balloon-"+a.bus+",free-page-reporting=on",
 	)
+	if fd.restored {
+		list = append(list, "-incoming", "defer", "-S")
+	} else {
+		list = append(list, "-kernel", procFile(fd.kernel), "-initrd", procFile(fd.initrd), "-append", a.cmdline(cfg.CPUs, cfg.Cmdline))
+	}
 	for i, d := range cfg.Disks {
 		if !served(d) {
 			list = append(list, "-add-fd", fmt.Sprintf("fd=%d,set=%d,opaque=%d", fd.disks[i], i, os.O_RDONLY))

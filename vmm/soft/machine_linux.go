@@ -21,12 +21,16 @@ const quitTime = 3 * time.Second
 // machine is a QEMU that runs.
 type machine struct {
 	info    vmm.Info
+	cfg     vmm.Config
 	proc    *process.Process
 	mux     *link.Mux
 	mon     *monitor
 	console *console.Log
 	disks   *disks
 	reading sync.WaitGroup // of the console
+
+	turn     sync.Mutex  // of Pause, Resume and Snapshot
+	migrated chan string // how a migration ended
 
 	mu       sync.Mutex
 	shutdown string // the reason that QEMU gave, if any
@@ -36,9 +40,16 @@ type machine struct {
 	err      error
 }
 
-// event takes note of why QEMU is about to end.
+// event takes note of why QEMU is about to end, and of how a migration has ended.
 func (m *machine) event(e event) {
-	if e.Name != "SHUTDOWN" {
+	switch {
+	case e.Name == "MIGRATION" && over(e.Data.Status):
+		select {
+		case m.migrated <- e.Data.Status:
+		default: // nobody has asked for the one before
+		}
+		return
+	case e.Name != "SHUTDOWN":
 		return
 	}
 	m.mu.Lock()
@@ -133,11 +144,20 @@ func (m *machine) Err() error {
 	}
 }
 
-func (m *machine) Pause(ctx context.Context) error  { return m.do(ctx, "stop") }
-func (m *machine) Resume(ctx context.Context) error { return m.do(ctx, "cont") }
+func (m *machine) Pause(ctx context.Context) error {
+	m.turn.Lock()
+	defer m.turn.Unlock()
+	return ended(m.mon.do(ctx, "stop"))
+}
 
-func (m *machine) do(ctx context.Context, command string) error {
-	err := m.mon.do(ctx, command)
+func (m *machine) Resume(ctx context.Context) error {
+	m.turn.Lock()
+	defer m.turn.Unlock()
+	return ended(m.goOn(ctx))
+}
+
+// ended says of a machine what its monitor says of itself.
+func ended(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("machine has ended: %w", link.ErrClosed)
 	}

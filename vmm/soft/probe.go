@@ -21,7 +21,7 @@ type Backend struct {
 func (Backend) Name() string { return "soft" }
 
 // Capabilities says what this backend can do.
-func (Backend) Capabilities() vmm.Capabilities { return vmm.Capabilities{} }
+func (Backend) Capabilities() vmm.Capabilities { return vmm.Capabilities{Snapshot: true} }
 
 // probeTime bounds the question for the version. A program that takes longer would take minutes to start a machine.
 const probeTime = 10 * time.Second

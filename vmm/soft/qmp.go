@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 )
 
 // maxLine bounds a message of QEMU's; it is trusted little more than its guest.
@@ -33,11 +35,13 @@ type event struct {
 	Data struct {
 		Guest  bool   `json:"guest"`
 		Reason string `json:"reason"`
+		Status string `json:"status"` // of MIGRATION
 	} `json:"data"`
 }
 
 type reply struct {
-	err error
+	value json.RawMessage
+	err   error
 }
 
 // newMonitor reads from conn until it ends; on is called for each event, in order.
@@ -73,9 +77,9 @@ func (m *monitor) read() {
 		case msg.Name != "":
 			m.on(msg.event)
 		case msg.Error != nil:
-			m.answer(msg.ID, errors.New(msg.Error.Desc))
+			m.answer(msg.ID, reply{err: errors.New(msg.Error.Desc)})
 		case msg.Return != nil:
-			m.answer(msg.ID, nil)
+			m.answer(msg.ID, reply{value: msg.Return})
 		}
 	}
 	err := lines.Err()
@@ -85,11 +89,11 @@ func (m *monitor) read() {
 	m.fail(fmt.Errorf("QEMU's monitor: %w", err))
 }
 
-func (m *monitor) answer(id int, err error) {
+func (m *monitor) answer(id int, r reply) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if c := m.waiting[id]; c != nil {
-		c <- reply{err}
+		c <- r
 		delete(m.waiting, id)
 	}
 }
@@ -100,7 +104,7 @@ func (m *monitor) fail(err error) {
 	m.err = err
 	m.conn.Close()
 	for id, c := range m.waiting {
-		c <- reply{err}
+		c <- reply{err: err}
 		delete(m.waiting, id)
 	}
 }
@@ -119,34 +123,63 @@ func (m *monitor) start(ctx context.Context) error {
 
 // do carries out a command without arguments.
 func (m *monitor) do(ctx context.Context, command string) error {
+	_, err := m.call(ctx, command, nil, nil)
+	return err
+}
+
+// call carries out a command with arguments, an object or nil, and gives what QEMU returns. With the command goes a file, or none.
+func (m *monitor) call(ctx context.Context, command string, arguments any, file *os.File) (json.RawMessage, error) {
 	answer := make(chan reply, 1)
 	m.mu.Lock()
 	if m.err != nil {
 		defer m.mu.Unlock()
-		return m.err
+		return nil, m.err
 	}
 	m.next++
 	id := m.next
 	m.waiting[id] = answer
 	m.mu.Unlock()
 
-	line := fmt.Sprintf("{\"execute\":%q,\"id\":%d}\n", command, id)
-	m.write.Lock()
-	_, err := io.WriteString(m.conn, line)
-	m.write.Unlock()
-	if err != nil {
-		m.answer(id, err)
+	if err := m.send(id, command, arguments, file); err != nil {
+		m.answer(id, reply{err: err})
 	}
 	select {
 	case r := <-answer:
 		if r.err != nil {
-			return fmt.Errorf("QEMU %s: %w", command, r.err)
+			return nil, fmt.Errorf("QEMU %s: %w", command, r.err)
 		}
-		return nil
+		return r.value, nil
 	case <-ctx.Done():
 		m.mu.Lock()
 		delete(m.waiting, id)
 		m.mu.Unlock()
-		return fmt.Errorf("QEMU %s: %w", command, ctx.Err())
+		return nil, fmt.Errorf("QEMU %s: %w", command, ctx.Err())
 	}
+}
+
+func (m *monitor) send(id int, command string, arguments any, file *os.File) error {
+	line, err := json.Marshal(struct {
+		Execute   string `json:"execute"`
+		ID        int    `json:"id"`
+		Arguments any    `json:"arguments,omitempty"`
+	}{command, id, arguments})
+	if err != nil {
+		return err
+	}
+	line = append(line, '\n')
+	m.write.Lock()
+	defer m.write.Unlock()
+	if file == nil {
+		_, err = m.conn.Write(line)
+		return err
+	}
+	c, ok := m.conn.(*net.UnixConn)
+	if !ok {
+		return errors.New("its monitor is no socket that takes files")
+	}
+	n, _, err := c.WriteMsgUnix(line, syscall.UnixRights(int(file.Fd())), nil)
+	if err == nil && n < len(line) {
+		_, err = c.Write(line[n:])
+	}
+	return err
 }

@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 
 func TestBackend(t *testing.T) { vmmtest.Run(t, Backend{}, vmmtest.Options{}) }
 
+func TestSnapshots(t *testing.T) { vmmtest.Snapshots(t, Backend{}, vmmtest.Options{}) }
+
 func BenchmarkBackend(b *testing.B) { vmmtest.Bench(b, Backend{}, vmmtest.Options{}) }
 
 func own(dir string) {

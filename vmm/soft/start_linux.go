@@ -25,7 +25,7 @@ func (b Backend) Start(ctx context.Context, cfg vmm.Config) (vmm.Machine, error)
 	if !probe.Usable {
 		return nil, fmt.Errorf("%w: %s (%s)", vmm.ErrStart, probe.Reason, probe.Fix)
 	}
-	m, err := launch(ctx, a, path, cfg)
+	m, err := launch(ctx, a, path, cfg, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", vmm.ErrStart, err)
 	}
@@ -33,8 +33,9 @@ func (b Backend) Start(ctx context.Context, cfg vmm.Config) (vmm.Machine, error)
 	return m, nil
 }
 
-// launch opens all that QEMU gets, runs it and waits for its greeting. What was made is undone when a later step fails.
-func launch(ctx context.Context, a arch, path string, cfg vmm.Config) (_ *machine, err error) {
+// launch opens all that QEMU gets, runs it and waits for its greeting, and has it load what it was when it is restored from a file. What was made is undone when
+// a later step fails.
+func launch(ctx context.Context, a arch, path string, cfg vmm.Config, from *os.File) (_ *machine, err error) {
 	var undo []func()
 	defer func() {
 		for i := len(undo) - 1; err != nil && i >= 0; i-- {
@@ -43,17 +44,16 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config) (_ *machin
 	}()
 	h := &handout{}
 	defer h.close() // QEMU has its own copies by then
-	var fd descriptors
-	kernel, err := openBootFile(cfg.Kernel, cfg.Dir)
-	if err != nil {
-		return nil, err
+	fd := descriptors{restored: from != nil}
+	if !fd.restored {
+		for i, n := range []*int{&fd.kernel, &fd.initrd} {
+			f, err := openBootFile([]string{cfg.Kernel, cfg.Initrd}[i], cfg.Dir)
+			if err != nil {
+				return nil, err
+			}
+			*n = h.add(f)
+		}
 	}
-	fd.kernel = h.add(kernel)
-	initrd, err := openBootFile(cfg.Initrd, cfg.Dir)
-	if err != nil {
-		return nil, err
-	}
-	fd.initrd = h.add(initrd)
 	exports := &disks{}
 	undo = append(undo, exports.close)
 	if fd.disks, err = exports.open(cfg.Disks, h); err != nil {
@@ -78,7 +78,7 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config) (_ *machin
 	undo = append(undo, proc.Kill)
 	h.close()
 
-	m := &machine{proc: proc, console: con, disks: exports, done: make(chan struct{})}
+	m := &machine{cfg: cfg, proc: proc, console: con, disks: exports, migrated: make(chan string, 1), done: make(chan struct{})}
 	exports.serve(m.cut)
 	m.info = vmm.Info{PID: proc.PID(), Started: time.Now()}
 	m.mon = newMonitor(conns[2], m.event)
@@ -86,8 +86,15 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config) (_ *machin
 	if err := m.mon.start(ctx); err != nil {
 		return nil, m.explain(ctx, err)
 	}
+	newMux := func(c net.Conn) *link.Mux { return link.NewMux(c, link.Host) }
+	if from != nil {
+		if err := m.load(ctx, from); err != nil {
+			return nil, err
+		}
+		newMux = func(c net.Conn) *link.Mux { return link.RestoreMux(c) }
+	}
 	m.reading.Go(func() { io.Copy(con, conns[1]); conns[1].Close() })
-	m.mux = link.NewMux(conns[0], link.Host)
+	m.mux = newMux(conns[0])
 	go m.watch()
 	return m, nil
 }
