@@ -97,6 +97,9 @@ type mounted struct {
 	answers *bufio.Reader
 	link    *net.UnixListener
 	last    *net.UnixConn // the stream that came last
+	lossy   *lossy        // and what it goes through
+	others  []*Process    // that came after the first
+	lost    bool          // the pump must end with an error
 
 	mu     sync.Mutex
 	serves *Process // takes the streams; nil: nobody does
@@ -138,11 +141,17 @@ func mount(t *testing.T, change ...func(*Config)) *mounted {
 		}
 		kill := time.AfterFunc(10*time.Second, func() { _ = m.pump.Process.Kill() })
 		defer kill.Stop()
-		if err := m.pump.Wait(); err != nil {
+		if err := m.pump.Wait(); (err != nil) != m.lost {
 			t.Errorf("pump: %v", err)
 		}
 		_ = m.link.Close()
 		m.served.Wait()
+		for _, p := range m.others {
+			_ = p.Close()
+			if err := p.Err(); err != nil {
+				t.Error(err)
+			}
+		}
 	})
 	m.pumpSays("mounted")
 	return m
@@ -160,8 +169,10 @@ func (m *mounted) accept() {
 		if p == nil {
 			_ = conn.Close()
 		} else {
-			m.last = conn
-			m.served.Go(func() { _ = p.Serve(conn) })
+			m.last, m.lossy = conn, &lossy{Conn: conn}
+			m.lossy.left.Store(-1)
+			through := m.lossy
+			m.served.Go(func() { _ = p.Serve(through) })
 		}
 		m.mu.Unlock()
 	}

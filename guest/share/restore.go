@@ -25,7 +25,7 @@ func (s *volumes) load(b []byte) (lost int, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.current, s.attached = v, false
+	s.current = v
 	return lost, nil
 }
 

@@ -160,7 +160,7 @@ func (s *server) take(r io.Reader, head []byte, size int) error {
 func (s *server) begin(m message) error {
 	if m.opcode == opInit {
 		var out [maxFixed]byte
-		v, n, err := s.volumes.begin(m, out[:])
+		v, n, err := s.volumes.begin(s.stream, m, out[:])
 		if err != nil {
 			return fmt.Errorf("share: %w", err)
 		}
@@ -170,7 +170,7 @@ func (s *server) begin(m message) error {
 		}
 		return s.send(out[:n])
 	}
-	v, err := s.volumes.resume()
+	v, err := s.volumes.resume(s.stream)
 	if err != nil {
 		_ = s.refuse(m, unix.ESTALE)
 		return err

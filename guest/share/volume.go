@@ -61,13 +61,14 @@ func (v *volume) handle(m message, out []byte) int {
 type volumes struct {
 	open func() (*folder, error)
 
-	mu       sync.Mutex
-	current  *volume
-	attached bool // to a stream
+	mu      sync.Mutex
+	current *volume
+	stream  io.Closer     // that serves current, or nil
+	idle    chan struct{} // closed when that stream has ended
 }
 
 // begin makes the file system that an INIT request asks for, and answers it.
-func (s *volumes) begin(m message, answer []byte) (*volume, int, error) {
+func (s *volumes) begin(stream io.Closer, m message, answer []byte) (*volume, int, error) {
 	files, err := s.open()
 	if err != nil {
 		return nil, 0, err
@@ -75,23 +76,34 @@ func (s *volumes) begin(m message, answer []byte) (*volume, int, error) {
 	v, n := newVolume(files, m.bytes, answer)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current != nil && !s.attached {
+	if s.current != nil && s.stream == nil {
 		s.current.files.close()
 	}
-	s.current, s.attached = v, true
+	s.current = v
+	s.attach(stream)
 	return v, n, nil
 }
 
 var errNoVolume = errors.New("share: the guest wants to go on with a file system that is not here")
 
-// resume gives the file system to another stream.
-func (s *volumes) resume() (*volume, error) {
+func (s *volumes) attach(stream io.Closer) { s.stream, s.idle = stream, make(chan struct{}) }
+
+// resume gives the file system to another stream. The one that has it is dead to the guest, whether or not that is known here: it is ended, and what it was asked is
+// done before another one asks.
+func (s *volumes) resume(stream io.Closer) (*volume, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current == nil || s.attached {
+	for s.current != nil && s.stream != nil {
+		_ = s.stream.Close()
+		idle := s.idle
+		s.mu.Unlock()
+		<-idle
+		s.mu.Lock()
+	}
+	if s.current == nil {
 		return nil, errNoVolume
 	}
-	s.attached = true
+	s.attach(stream)
 	return s.current, nil
 }
 
@@ -100,22 +112,23 @@ func (s *volumes) end(v *volume, keep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v.panicked = func(any) {}
-	switch {
-	case v != s.current:
+	if v != s.current {
 		v.files.close()
-	case keep:
-		s.attached = false
-	default:
-		v.files.close()
-		s.current, s.attached = nil, false
+		return
 	}
+	if !keep {
+		v.files.close()
+		s.current = nil
+	}
+	s.stream = nil
+	close(s.idle)
 }
 
 // close ends the file system; no stream may be left.
 func (s *volumes) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current != nil && !s.attached {
+	if s.current != nil {
 		s.current.files.close()
 		s.current = nil
 	}
