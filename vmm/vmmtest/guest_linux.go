@@ -186,8 +186,11 @@ func serveCall(m link.Link, c net.Conn) {
 	json.NewEncoder(c).Encode(a)
 }
 
-// counter is what the guest remembers.
-var counter atomic.Int64
+// What the guest remembers.
+var (
+	counter atomic.Int64
+	kept    lasting
+)
 
 func call(m link.Link, r request) (answer, error) {
 	switch r.Op {
@@ -206,6 +209,16 @@ func call(m link.Link, r request) (answer, error) {
 		return readDisk(r.Disk, r.Count)
 	case "count":
 		return answer{Count: int(counter.Add(1))}, nil
+	case "begin":
+		return answer{}, kept.begin(r.Disk)
+	case "ticks":
+		return answer{Count: int(kept.ticks.Load())}, nil
+	case "go on":
+		return kept.goOn()
+	case "read direct":
+		return readDirect(r.Disk, int64(r.Count))
+	case "reseed":
+		return answer{}, reseed(r.Text)
 	case "random":
 		b := make([]byte, 32)
 		_, err := unix.Getrandom(b, 0)

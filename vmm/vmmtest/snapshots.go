@@ -15,7 +15,11 @@ func Snapshots(t *testing.T, b vmm.Backend, o Options) {
 		t.Fatalf("backend %s takes no snapshots", b.Name())
 	}
 	before := snapshot(t)
-	t.Run("cases", func(t *testing.T) { snapshots(t, b, o.resolve(t)) })
+	t.Run("cases", func(t *testing.T) {
+		o := o.resolve(t)
+		t.Run("memory", func(t *testing.T) { snapshots(t, b, o) })
+		t.Run("programs", func(t *testing.T) { snapshotsOfPrograms(t, b, o) })
+	})
 	before.same(t)
 }
 
