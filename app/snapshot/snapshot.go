@@ -107,7 +107,7 @@ func (s *Snapshot) jobs() []job {
 	return out
 }
 
-// Verify reads every file and compares it with the manifest: ErrDamaged names the first that differs. It takes a second for each 1 to 2 GB of data; holes cost nothing.
+// Verify reads every file and compares it with the manifest: ErrDamaged names the first that differs. Its cost is that of reading and hashing the data; holes cost nothing.
 // progress, which may be nil, is told the bytes read, by one goroutine at a time.
 func (s *Snapshot) Verify(ctx context.Context, progress func(done, total int64)) error {
 	if s.Broken != nil {

@@ -71,7 +71,7 @@ func TestCommitted(t *testing.T) {
 	if err := got.Verify(context.Background(), nil); err != nil {
 		t.Error(err)
 	}
-	if got.Ref() != (Ref{testID, "first"}) || got.Disks()[0][1] != filepath.Join(folder, "first", "disk.1") {
+	if got.Ref() != (Ref{Session: testID, Snapshot: "first"}) || got.Disks()[0][1] != filepath.Join(folder, "first", "disk.1") {
 		t.Errorf("%v, %v", got.Ref(), got.Disks())
 	}
 }
@@ -314,7 +314,7 @@ func TestFoldersAreIndependent(t *testing.T) {
 	if err := Remove(a.Dir, nil); !errors.Is(err, ErrUnknown) {
 		t.Error(err)
 	}
-	if err := Remove(b.Dir, []Ref{{Session: "00000001"}, {testID, "c"}}); !errors.Is(err, ErrChildren) || !strings.Contains(err.Error(), "session 00000001, "+testID+"/c") {
+	if err := Remove(b.Dir, []Ref{{Session: "00000001"}, {Session: testID, Snapshot: "c"}}); !errors.Is(err, ErrChildren) || !strings.Contains(err.Error(), "session 00000001, "+testID+"/c") {
 		t.Error(err)
 	}
 	if _, err := Open(b.Dir); err != nil {

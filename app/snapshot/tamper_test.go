@@ -175,7 +175,7 @@ func TestHostileManifests(t *testing.T) {
 		"text turned round": {func(m map[string]any) { m["note"] = "a\u202eb" }, ErrDamaged},
 		"long note":         {func(m map[string]any) { m["note"] = strings.Repeat("a", maxText+1) }, ErrDamaged},
 		"session elsewhere": {func(m map[string]any) { m["session"].(map[string]any)["id"] = "../../.." }, ErrDamaged},
-		"parent elsewhere":  {func(m map[string]any) { m["parent"] = Ref{"0123abcd", "../x"} }, ErrDamaged},
+		"parent elsewhere":  {func(m map[string]any) { m["parent"] = Ref{Session: "0123abcd", Snapshot: "../x"} }, ErrDamaged},
 		"no time":           {func(m map[string]any) { delete(m, "created") }, ErrDamaged},
 		"wrong type":        {func(m map[string]any) { m["files"] = 1 }, ErrDamaged},
 		"not a digest":      {func(m map[string]any) { m["image"] = "x\n" }, ErrDamaged},

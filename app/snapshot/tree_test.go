@@ -28,7 +28,7 @@ func ref(s string) *Ref {
 	if !ok {
 		return nil
 	}
-	return &Ref{id, name}
+	return &Ref{Session: id, Snapshot: name}
 }
 
 func draw(roots []*Node) string {
@@ -133,7 +133,7 @@ func TestChildren(t *testing.T) {
 		}
 	}
 	circle := []Member{member("a", "A", 0, "b/y", "x"), member("b", "B", 1, "a/x", "y")}
-	if got := Descendants(circle, Ref{"a", "x"}); !slices.Equal(got, []Ref{{Session: "a"}, {Session: "b"}}) && len(got) > 2 {
+	if got := Descendants(circle, Ref{Session: "a", Snapshot: "x"}); !slices.Equal(got, []Ref{{Session: "a"}, {Session: "b"}}) && len(got) > 2 {
 		t.Errorf("%v", got)
 	}
 }
@@ -147,7 +147,7 @@ func TestMembers(t *testing.T) {
 		take(t, folder, "s", func(m *Manifest) { m.Session.ID = id })
 		sess := session.Session{ID: id, Name: id, Created: testTime}
 		if id == "0000000b" {
-			sess.Parent = &Ref{"0000000a", "s"}
+			sess.Parent = &Ref{Session: "0000000a", Snapshot: "s"}
 		}
 		must(t, session.WriteJSON(p.Folder(id)+"/session.json", sess))
 	}
