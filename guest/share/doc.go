@@ -20,8 +20,14 @@
 //   - Extended attributes: user.* only. Others are absent (ENODATA) and cannot be set.
 //   - O_TMPFILE, ioctl and atomic whiteouts are not supported.
 //
+// A share outlives its process. What the guest knows by numbers, files and what it has open, can be saved (Process.Save) and loaded by another process
+// (Config.State), beside a snapshot of the machine, on a host that was started anew perhaps. Every file is then looked for where it was, one name under another as ever, and must be
+// the file that it was, by device (that of the folder itself may have changed), inode, time of birth and kind; where a file system keeps no time of birth, its ctime must
+// not have changed either. A file that is gone, was deleted while it was open or has another in its place gives ESTALE, and what looks it up by name finds
+// what is there now. The folder itself is whatever Config.Dir says. Positions in folders are the host file system's own and stay good. For what
+// becomes of requests under way see package pump.
+//
 // The host takes no byte on trust: messages are checked for shape before they are looked into, node and handle numbers are
-// looked up, and memory, descriptors, nodes, handles and requests in progress are bounded. Node numbers are never used twice, and a node
-// holds nothing that could not be written down: identity, place, count. So a table can be saved and another file system (fuse.RawFileSystem)
-// can sit on the same server.
+// looked up, and memory, descriptors, nodes, handles and requests in progress are bounded. Node numbers are never used twice. A saved
+// state is checked as if the guest had written it.
 package share

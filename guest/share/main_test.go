@@ -280,7 +280,7 @@ func socketPair(t *testing.T) (ours, theirs *net.UnixConn) {
 	return ours, theirs
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -42,6 +42,11 @@ func mapMain(args []string) error {
 }
 
 func TestMap(t *testing.T) {
+	t.Run("all along", func(t *testing.T) { testMap(t, func(*mounted) {}) })
+	t.Run("with another server", func(t *testing.T) { testMap(t, func(m *mounted) { m.restore(func() {}) }) })
+}
+
+func testMap(t *testing.T, between func(*mounted)) {
 	m := mount(t)
 	name := filepath.Join(m.host, "f")
 	must(t, os.WriteFile(name, make([]byte, 8192), 0o644))
@@ -68,6 +73,7 @@ func TestMap(t *testing.T) {
 		}
 	}
 	want(4096, "from the map")
+	between(m)
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	must(t, err)
 	_, err = f.WriteAt([]byte("from the host"), 0)

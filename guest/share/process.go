@@ -201,8 +201,8 @@ func (p *Process) sendState(state []byte) (loaded func(), err error) {
 // has open, and how its latest changes were answered. It is kept as a file by whoever keeps the machine, and may be long (100 bytes for each file that the guest knows, 256 MiB
 // at most).
 //
-// A snapshot of the machine fits it if the guest does not use the share from before Save until after the snapshot: freeze the pump (see pump.Pump.Freeze), or
-// pause the machine. This process goes on as before.
+// A snapshot of the machine fits it if the guest does not use the share from before Save until after the snapshot: have its programs stopped and then its pump frozen (see
+// pump.Pump.Freeze). This process goes on as before.
 func (p *Process) Save(ctx context.Context) ([]byte, error) {
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -10,10 +10,11 @@
 // first. The file system goes on: the pump keeps /dev/fuse, dials again, says Resume and sends once more, in their order, the requests that
 // have no answer yet. No request is carried out twice:
 //
-//   - Before a snapshot the host has the pump frozen (Freeze): all that was sent is carried out and answered by then and nothing is sent until Thaw.
-//     What the kernel asks meanwhile waits here or in the kernel, and no server has seen it.
-//   - Should the stream break at another time, the server knows the latest answers it gave, one for each change, and says of
-//     a request that is sent again what it said before. It keeps more of them than the pump ever has unanswered. What may then be lost is a FORGET, and what may be counted
+//   - Before a snapshot the host has the pump frozen (Freeze): all that was sent is carried out and answered by then, and nothing is sent until Thaw.
+//     What the kernel asks meanwhile waits here or in the kernel, and no server has seen it. A snapshot of a machine whose pump is not frozen has no such promise: what is
+//     between the two sides then may be done by the first server after it was saved, and by the second again.
+//   - When a stream breaks at another time the server finishes what it has read, and knows its latest answers, one for each change: of
+//     a request that is sent again it says what it said before. It keeps more of them than the pump ever has unanswered. What may be lost is a FORGET, and what may be counted
 //     twice is what a READDIRPLUS told: the server keeps a node longer than needed.
 package pump
 
@@ -139,7 +140,7 @@ func (p *Pump) toHost() error {
 		buf := p.large.Get().([]byte)
 		n, err := p.device.Read(buf)
 		switch {
-		case errors.Is(err, unix.ENODEV):
+		case errors.Is(err, unix.ENODEV), err != nil && p.unmounted():
 			return nil
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ENOENT):
 			p.large.Put(buf)
@@ -158,6 +159,22 @@ func (p *Pump) toHost() error {
 			return os.ErrClosed
 		}
 	}
+}
+
+// unmounted asks the kernel, which tells the runtime's poller of an error (POLLERR) when the file system goes while we wait; that is no errno.
+func (p *Pump) unmounted() bool {
+	raw, err := p.device.SyscallConn()
+	if err != nil {
+		return false
+	}
+	gone := false
+	_ = raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, 0); err == nil {
+			gone = fds[0].Revents&unix.POLLERR != 0
+		}
+	})
+	return gone
 }
 
 // silent reports whether nobody answers a request: FORGET, NOTIFY_REPLY, BATCH_FORGET.
