@@ -199,6 +199,29 @@ func TestRelayResets(t *testing.T) {
 	}
 }
 
+// A connection whose stream was cut, as all are when the machine is restored, is reset: a program is not to take it for ended.
+func TestRelayResetsWhatIsCut(t *testing.T) {
+	if !isolated(t) {
+		return
+	}
+	host := hostEnd(t)
+	begun := make(chan struct{})
+	listen(t, host, link.Egress, func(c net.Conn) {
+		_, _ = proxyproto.Read(bufio.NewReader(c))
+		_, _ = io.WriteString(c, "half an ans")
+		close(begun)
+	})
+	c := dial(t, "203.0.113.9:80")
+	if _, err := io.ReadFull(c, make([]byte, 11)); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	_ = host.Close()
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("got %v, want a reset", err)
+	}
+}
+
 func TestIdleConnections(t *testing.T) {
 	if !isolated(t) {
 		return
