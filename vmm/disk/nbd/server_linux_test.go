@@ -409,6 +409,39 @@ func TestQEMU(t *testing.T) {
 	}
 }
 
+// memory is a disk that would panic if it were asked for what it does not have.
+type memory struct {
+	mu       sync.Mutex
+	data     []byte
+	readOnly bool
+}
+
+func (m *memory) Size() int64    { return int64(len(m.data)) }
+func (m *memory) ReadOnly() bool { return m.readOnly }
+func (m *memory) Sync() error    { return nil }
+
+func (m *memory) Readv(v [][]byte, off int64, _ bool) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return copy(v[0], m.data[off:off+int64(len(v[0]))]), nil
+}
+
+func (m *memory) Writev(v [][]byte, off int64, _ bool) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.readOnly {
+		panic("a read-only disk is written")
+	}
+	return copy(m.data[off:off+int64(len(v[0]))], v[0]), nil
+}
+
+func (m *memory) Zero(off, n int64, _ bool) error {
+	_, err := m.Writev([][]byte{make([]byte, n)}, off, false)
+	return err
+}
+
+func (m *memory) Discard(off, n int64) error { return m.Zero(off, n, true) }
+
 // A hostile client: whatever it sends, it is served or cut off, and takes no more than it may.
 func FuzzServe(f *testing.F) {
 	hello := pack(uint32(3), "IHAVEOPT", uint32(1), uint32(0))
@@ -422,15 +455,17 @@ func FuzzServe(f *testing.F) {
 	f.Add(append(bytes.Clone(hello), append(request(0, 6, 0, 65536, nil), request(0, 4, 0, 65536, nil)...)...))
 	f.Add(append(bytes.Clone(hello), append(request(0, 3, 0, 0, nil), request(0, 2, 0, 0, nil)...)...))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		s, _ := testDisk(t, 64<<10, len(text)%2 == 1)
-		c := dial(t, s)
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		c := &client{t, ours, make(chan error, 1)}
+		go func() { c.done <- Serve(theirs, &memory{data: make([]byte, 64<<10), readOnly: len(text)%2 == 1}) }()
 		drained := make(chan struct{})
 		go func() {
 			io.Copy(io.Discard, c.conn)
 			close(drained)
 		}()
 		c.conn.Write(text)
-		c.conn.(*net.UnixConn).CloseWrite()
+		c.conn.Close()
 		select {
 		case err := <-c.done:
 			if err != nil && !errors.Is(err, ErrProtocol) {
