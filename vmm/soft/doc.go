@@ -5,6 +5,9 @@
 // as nobody when the program is root. It dies with the process that started it. The guest has no network device: two sockets lead out of QEMU, for
 // the link and for the console, and one leads in, for its control (QMP).
 //
+// A snapshot is QEMU's migration to a file, during which the machine rests; it is restored by the same version of QEMU only. Disks that are written are
+// reached by a server in this process (package disk/nbd), which puts the new tops on while the machine rests.
+//
 // Two faults of QEMU before 8.1 kill guest kernels under TCG, so this backend avoids what they need, whatever the version:
 //
 //   - cmpxchg16b sets the wrong flags (before 8.0): the guest is told that the processor has none, by clearcpuid=cx16.
