@@ -171,7 +171,7 @@ func (m *machine) newServer() (*server, error) {
 	return newServer(serverConfig{
 		procs: m.procs, self: "/proc/self/exe", log: m.log,
 		setup: m.setup, clock: setClock, powerOff: m.shutDown,
-		freeze: func() error { return m.group.Freeze(freezeTime) }, thaw: m.group.Thaw, renew: m.renew,
+		freeze: m.freeze, thaw: m.thaw, renew: m.renew,
 	})
 }
 

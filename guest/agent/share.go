@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -131,12 +132,9 @@ func (s *shares) list() []*pump.Pump {
 // freeze returns when nothing is on its way to the host, and nothing will be until thaw: all or none are frozen. Who uses the folders must have been stopped
 // before, and this process must not use them itself.
 func (s *shares) freeze(ctx context.Context) error {
-	pumps := s.list()
-	for i, p := range pumps {
+	for _, p := range s.list() {
 		if err := p.Freeze(ctx); err != nil {
-			for _, q := range pumps[:i] {
-				q.Thaw()
-			}
+			s.thaw()
 			return err
 		}
 	}
@@ -148,4 +146,23 @@ func (s *shares) thaw() {
 	for _, p := range s.list() {
 		p.Thaw()
 	}
+}
+
+// freeze stops the programs, and then the folders that they use.
+func (m *machine) freeze() error {
+	if err := m.group.Freeze(freezeTime); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), freezeTime)
+	defer cancel()
+	if err := m.shares.freeze(ctx); err != nil {
+		return errors.Join(err, m.group.Thaw())
+	}
+	return nil
+}
+
+// thaw lets both go on.
+func (m *machine) thaw() error {
+	m.shares.thaw()
+	return m.group.Thaw()
 }

@@ -279,7 +279,8 @@ func (r *reader) state() *state {
 		if flags&nodeChanged != 0 {
 			n.changed = r.i()
 		}
-		if r.bad {
+		if r.bad || (flags&nodeChanged != 0) != (n.key.born == 0) {
+			r.fail()
 			return nil
 		}
 		s.nodes = append(s.nodes, n)

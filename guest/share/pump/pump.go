@@ -57,7 +57,7 @@ var ErrGone = errors.New("share: the host's side is gone")
 type Pump struct {
 	device *os.File
 	again  func(context.Context) (Stream, error)
-	large  sync.Pool // of buffers for MaxMessage
+	large  sync.Pool // of *[MaxMessage]byte
 
 	mu      sync.Mutex
 	changed sync.Cond // by any of what follows
@@ -84,7 +84,7 @@ type request struct {
 func New(device *os.File, stream Stream, again func(context.Context) (Stream, error)) *Pump {
 	p := &Pump{device: device, stream: stream, again: again, cancel: func() {}}
 	p.changed.L = &p.mu
-	p.large.New = func() any { return make([]byte, MaxMessage) }
+	p.large.New = func() any { return new([MaxMessage]byte) }
 	return p
 }
 
@@ -137,8 +137,8 @@ func (p *Pump) end() {
 // toHost sends what the kernel asks; nil means unmounted.
 func (p *Pump) toHost() error {
 	for {
-		buf := p.large.Get().([]byte)
-		n, err := p.device.Read(buf)
+		buf := p.large.Get().(*[MaxMessage]byte)
+		n, err := p.device.Read(buf[:])
 		switch {
 		case errors.Is(err, unix.ENODEV), err != nil && p.unmounted():
 			return nil
@@ -240,7 +240,7 @@ func (p *Pump) answered(unique uint64) {
 		close(r.done)
 	}
 	if cap(r.bytes) == MaxMessage && !p.writing { // else it may be what is being written
-		p.large.Put(r.bytes[:MaxMessage])
+		p.large.Put((*[MaxMessage]byte)(r.bytes[:MaxMessage]))
 	}
 	p.changed.Broadcast()
 }
