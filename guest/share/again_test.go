@@ -397,6 +397,32 @@ func changeAway(dir string, stop *atomic.Bool, changes *atomic.Int64) error {
 	return err
 }
 
+// A host that does not answer keeps the pump from being frozen, and nothing else.
+func TestFreezeGivesUp(t *testing.T) {
+	m := mount(t)
+	must(t, m.process.command.Process.Signal(unix.SIGSTOP))
+	m.tell("fail to freeze")
+	must(t, m.process.command.Process.Signal(unix.SIGCONT))
+	must(t, os.Mkdir(filepath.Join(m.guest, "d"), 0o755))
+	m.restore(func() {})
+	must(t, os.Remove(filepath.Join(m.guest, "d")))
+}
+
+// A state that is damaged is refused, and says why.
+func TestDamagedState(t *testing.T) {
+	m := mount(t)
+	state := m.save()
+	state[len(state)/2] ^= 1
+	cfg := m.config
+	cfg.State = state
+	if p, err := Start(t.Context(), cfg); !strings.Contains(fmt.Sprint(err), errState.Error()) {
+		t.Errorf("%v", err)
+		if err == nil {
+			_ = p.Close()
+		}
+	}
+}
+
 // Without a process to go on with, the mount ends as it always did.
 func TestProcessIsLost(t *testing.T) {
 	m := mount(t)

@@ -221,6 +221,14 @@ func pumpMain(path, socket string) error {
 					fmt.Println(err)
 					continue
 				}
+			case "fail to freeze":
+				ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+				err := p.Freeze(ctx)
+				cancel()
+				if !errors.Is(err, context.DeadlineExceeded) {
+					fmt.Println("frozen:", err)
+					continue
+				}
 			case "thaw":
 				p.Thaw()
 			}
