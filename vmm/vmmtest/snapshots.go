@@ -19,6 +19,7 @@ func Snapshots(t *testing.T, b vmm.Backend, o Options) {
 		o := o.resolve(t)
 		t.Run("memory", func(t *testing.T) { snapshots(t, b, o) })
 		t.Run("programs", func(t *testing.T) { snapshotsOfPrograms(t, b, o) })
+		t.Run("disks", func(t *testing.T) { snapshotsOfDisks(t, b, o) })
 	})
 	before.same(t)
 }
