@@ -204,7 +204,7 @@ func (s *Stack) Sync() error {
 		return nil
 	}
 	layers := *s.layers.Load()
-	// What is frozen between the two looks has been written before in part: it is in the list then.
+	// The top is looked up first: if it is frozen after that, it is synced here all the same, as the top that it was.
 	if err := s.SyncFrozen(); err != nil {
 		return err
 	}
