@@ -1,10 +1,13 @@
 package vmmtest
 
 import (
+	"bufio"
 	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +32,7 @@ type figure struct {
 
 // figures in the order of their report.
 var figures = []figure{
-	{"boot", "ms", false}, {"boot-cpu", "ms", false},
+	{"boot", "ms", false}, {"boot-cpu", "ms", false}, {"memory-beside-guest", "MiB", false},
 	{"disk-read-1M", "MB/s", true}, {"disk-write-1M", "MB/s", true},
 	{"disk-read-4K", "µs", false}, {"disk-read-4K-8-at-a-time", "µs", false}, {"disk-write-4K-flush", "µs", false},
 	{"link-to-guest", "MB/s", true}, {"link-to-host", "MB/s", true}, {"link-stream", "µs", false},
@@ -80,7 +83,7 @@ func median(v []float64) float64 {
 }
 
 // measure boots a machine, puts it to work and ends it.
-func measure(b *testing.B, backend vmm.Backend, o Options) map[string]float64 {
+func measure(b *testing.B, backend vmm.Backend, o Options) (v map[string]float64) {
 	cfg := config(b, o)
 	root, data := makeDisk(b, cfg.Dir, "root", "read only"), filepath.Join(cfg.Dir, "data")
 	// All of it is there: neither side is to find holes, or to make room.
@@ -88,7 +91,7 @@ func measure(b *testing.B, backend vmm.Backend, o Options) map[string]float64 {
 		b.Fatal(err)
 	}
 	cfg.Disks = []vmm.Disk{{Path: root, ReadOnly: true}, {Path: data}}
-	v := map[string]float64{}
+	v = map[string]float64{}
 	started := time.Now()
 	m := boot(b, backend, cfg)
 	v["boot"] = float64(time.Since(started).Microseconds()) / 1e3
@@ -99,6 +102,8 @@ func measure(b *testing.B, backend vmm.Backend, o Options) map[string]float64 {
 		a := m.ask(b, request{Op: "measure", Disk: "vdb", Text: kind, Count: n})
 		return float64(a.Nanos) / 1e3 / float64(n)
 	}
+	// After the work, so that what it left in the process is in it.
+	defer func() { v["memory-beside-guest"] = besideGuest(b, m.Info().PID, cfg.Memory) / (1 << 20) }()
 	rate := func(bytes int, d time.Duration) float64 { return float64(bytes) / 1e6 / d.Seconds() }
 	each(readLong, compareLong)
 	v["disk-read-1M"] = longBlock / each(readLong, compareLong)
@@ -114,4 +119,31 @@ func measure(b *testing.B, backend vmm.Backend, o Options) map[string]float64 {
 	}
 	v["link-stream"] = float64(time.Since(before).Microseconds()) / compareDials
 	return v
+}
+
+// besideGuest is how many bytes of the host's memory a machine's process takes but for the guest's own: all that is resident, its program's pages in the page
+// cache included, less the mappings that are large enough to be guest memory (proc_pid_smaps(5)).
+func besideGuest(b *testing.B, pid int, memory int64) float64 {
+	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/smaps")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	var size, total int64 // KiB
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 2 {
+			continue
+		}
+		n, _ := strconv.ParseInt(fields[1], 10, 64)
+		switch fields[0] {
+		case "Size:":
+			size = n
+		case "Rss:":
+			if size < memory>>11 {
+				total += n
+			}
+		}
+	}
+	return float64(total) * 1024
 }

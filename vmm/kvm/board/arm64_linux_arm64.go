@@ -120,7 +120,7 @@ func (b *Board) load(_ *ioctl.System, cfg Config) error {
 		return err
 	}
 	_, _ = rand.Read(id)
-	state, err := boot.LoadARM64(b.memory, boot.Config{Kernel: kernel, Initrd: initrd, RAM: []boot.Range{t.ram}}, t.bytes)
+	state, err := boot.LoadARM64(loading{b.memory, b.ram}, boot.Config{Kernel: kernel, Initrd: initrd, RAM: []boot.Range{t.ram}}, t.bytes)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 // machines that were restored from it share.
 type ram struct {
 	bytes   []byte
+	mapped  []byte       // bytes, and what is around them
 	base    *os.File     // what is mapped
 	private bool         // mapped private
 	kept    bool         // what base holds is in a snapshot's file too, so that another snapshot may be what differs from it
@@ -52,23 +53,85 @@ func newRAM(size int64, pagemap *os.File) (*ram, error) {
 	return r, nil
 }
 
+// mmap maps the base. Both ends of its pages are at the same place of a huge page: then one entry of the processor's tables can do for 512 of them.
 func (r *ram) mmap(size int64, flags int) error {
 	// Nobody but the guest's owner decides how much is used: no reservation, and no part of it in a core dump.
-	b, err := unix.Mmap(int(r.base.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_NORESERVE)
+	flags |= unix.MAP_NORESERVE
+	b, err := unix.Mmap(-1, 0, int(size)+hugeSize, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return fmt.Errorf("guest memory of %d bytes: mmap: %w", size, err)
 	}
-	r.bytes = b
-	_ = unix.Madvise(b, unix.MADV_DONTDUMP)
+	r.mapped = b
+	// The address is only counted with; what it is the address of stays.
+	at := (hugeSize - int(uintptr(unsafe.Pointer(&b[0]))%hugeSize)) % hugeSize
+	r.bytes = b[at:][:size:size]
+	// It replaces a part of the mapping above, in which Go keeps nothing.
+	if _, err := unix.MmapPtr(int(r.base.Fd()), 0, unsafe.Pointer(&r.bytes[0]), uintptr(size), unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_FIXED); err != nil {
+		unix.Munmap(b)
+		return fmt.Errorf("guest memory of %d bytes: mmap: %w", size, err)
+	}
+	_ = unix.Madvise(r.bytes, unix.MADV_DONTDUMP)
 	return nil
+}
+
+// hugeSize is that of a huge page, of x86-64 and of arm64 with pages of 4 KiB.
+const hugeSize = 2 << 20
+
+// huge makes huge pages of a part of memory that is about to be filled, as far as the host has them. Few hosts give them to memory that is shared unless
+// they are asked for each (since Linux 6.1); and each page that is not huge costs the guest an exit at its first use.
+func (r *ram) huge(part []byte) {
+	// Addresses are only counted with. Both are of one mapping.
+	start := int(uintptr(unsafe.Pointer(&part[0]))-uintptr(unsafe.Pointer(&r.bytes[0]))) &^ (hugeSize - 1)
+	end := min(start+len(part)+hugeSize, len(r.bytes)) &^ (hugeSize - 1)
+	if start >= end {
+		return
+	}
+	for at := start; at < end; at += hugeSize {
+		// The kernel makes no huge page where it has none at all.
+		_ = unix.Madvise(r.bytes[at:at+pageSize], unix.MADV_POPULATE_WRITE)
+	}
+	_ = unix.Madvise(r.bytes[start:end], unix.MADV_COLLAPSE)
+}
+
+// loading is memory that a kernel is read into.
+type loading struct {
+	*virtio.Memory
+	ram *ram
+}
+
+// Slice is that of the memory.
+func (l loading) Slice(gpa, n uint64) ([]byte, error) {
+	b, err := l.Memory.Slice(gpa, n)
+	if err == nil && n >= hugeSize {
+		l.ram.huge(b)
+	}
+	return b, err
+}
+
+const (
+	// Linux takes memory from the end of the highest region first, where it describes each page in 64 bytes (struct page), and has tables and
+	// stacks for its processors; and then, when it unpacks the initramfs and has programs run, what lies behind its image.
+	pageStruct = 64
+	firstUse   = 16 << 20
+)
+
+// ahead makes huge pages of what the kernel will use at once and to the last byte. The initramfs has been loaded.
+func (l loading) ahead(initrd int64) {
+	regions := l.Regions()
+	last := regions[len(regions)-1].Bytes
+	take := len(l.ram.bytes)/pageSize*pageStruct + firstUse
+	if len(regions) == 1 {
+		take += int(initrd) // lies above it
+	}
+	l.ram.huge(last[max(0, len(last)-take):])
 }
 
 // discard gives pages of the guest's back to the host.
 func (r *ram) discard(b []byte) error { return virtio.Mapping(r.mapping.Load()).Discard(b) }
 
 func (r *ram) close() {
-	if r.bytes != nil {
-		unix.Munmap(r.bytes)
+	if r.mapped != nil {
+		unix.Munmap(r.mapped)
 	}
 	r.base.Close()
 }

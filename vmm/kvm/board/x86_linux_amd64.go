@@ -29,6 +29,8 @@ var parameters = []string{
 	// Until the driver of hvc0 is there, the serial port says what is worth saying.
 	"earlyprintk=serial,ttyS0,115200", "8250.nr_uarts=0",
 	"reboot=acpi", "pci=off", "no_timer_check",
+	// No device here copies through memory that is set aside below 4 GiB; a machine with more would have 64 MiB of it.
+	"swiotlb=noforce",
 }
 
 // platform is what only this kind of machine has.
@@ -100,13 +102,15 @@ func (b *Board) load(sys *ioctl.System, cfg Config) error {
 	for _, r := range b.memory.Regions() {
 		ranges = append(ranges, boot.Range{Base: r.Base, Size: uint64(len(r.Bytes))})
 	}
-	state, err := boot.Load(b.memory, boot.Config{
+	memory := loading{b.memory, b.ram}
+	state, err := boot.Load(memory, boot.Config{
 		Kernel: kernel, Initrd: initrd, Cmdline: cmdline(cfg.Cmdline),
 		RAM: ranges, RSDP: acpi.DefaultBase,
 	})
 	if err != nil {
 		return err
 	}
+	memory.ahead(initrd.Size())
 	cpuid, err := guestCPUID(sys)
 	if err != nil {
 		return err
