@@ -11,8 +11,9 @@ packages='mmdebstrap uidmap erofs-utils e2fsprogs zstd xz-utils arch-test openss
 case $purpose in
 run | lint) ;;
 test | bench)
-	# A screen, hands and eyes for the desktop's tests; terminals and clients for the command line's.
-	packages="$packages xvfb xauth xdotool openbox imagemagick fonts-dejavu-core x11-utils tmux sudo curl python3 procps acpica-tools device-tree-compiler"
+	# A screen, hands and eyes for the desktop's tests; terminals and clients for the command line's; what reads the tables and disks that machines get.
+	packages="$packages xvfb xauth xdotool openbox imagemagick fonts-dejavu-core x11-utils tmux sudo curl python3 procps
+		acpica-tools device-tree-compiler qemu-utils"
 	;;
 lab-arm64)
 	# The emulator, and what takes a kernel's package apart: see guest/image, FetchKernel.

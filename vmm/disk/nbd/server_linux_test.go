@@ -352,7 +352,7 @@ func TestInFlight(t *testing.T) {
 // QEMU's own client reads, writes, zeroes and discards as it should.
 func TestQEMU(t *testing.T) {
 	if _, err := exec.LookPath("qemu-io"); err != nil {
-		t.Skip("qemu-io is not installed")
+		t.Fatalf("%v: it is of the package qemu-utils, which packaging/deps.sh test installs", err)
 	}
 	const size = 8 << 20
 	s, want := testDisk(t, size, false)
