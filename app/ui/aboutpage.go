@@ -74,7 +74,10 @@ func (p *aboutPage) refresh() {
 			return
 		}
 		v := widget.NewLabel(value)
-		v.Wrapping = fyne.TextWrapBreak
+		v.Wrapping = fyne.TextWrapWord
+		if mono {
+			v.Wrapping = fyne.TextWrapBreak // a path has no words
+		}
 		v.Selectable = true
 		v.TextStyle.Monospace = mono
 		v.SizeName = theme.SizeNameCaptionText
