@@ -10,13 +10,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"capsid/vmm/sparse"
 )
 
 // pageSize is what data and holes of sparse files are told apart by; no smaller hole is made by any file system that this runs on.
 const pageSize = 4096
-
-// extent is a part of a file, in bytes.
-type extent struct{ start, end int64 }
 
 // The beginnings of what the two digests of sparse files hash.
 const (
@@ -32,10 +31,10 @@ const (
 // begins with layerDomain and has all pages that are no holes.
 func digest(ctx context.Context, f *os.File, want File, read func(n int64)) (string, error) {
 	h := sha256.New()
-	extents := []extent{{0, want.Size}}
+	extents := []sparse.Extent{{End: want.Size}}
 	if want.Sparse {
 		var err error
-		if extents, err = dataExtents(f, want.Size); err != nil {
+		if extents, err = sparse.Extents(f, want.Size); err != nil {
 			return "", err
 		}
 		domain := sparseDomain
@@ -47,11 +46,11 @@ func digest(ctx context.Context, f *os.File, want File, read func(n int64)) (str
 	}
 	buf := make([]byte, 1<<20)
 	for _, e := range extents {
-		for at := e.start; at < e.end; at += int64(len(buf)) {
+		for at := e.Start; at < e.End; at += int64(len(buf)) {
 			if err := ctx.Err(); err != nil {
 				return "", err
 			}
-			b := buf[:min(int64(len(buf)), e.end-at)]
+			b := buf[:min(int64(len(buf)), e.End-at)]
 			if _, err := f.ReadAt(b, at); err != nil {
 				if errors.Is(err, io.EOF) {
 					err = io.ErrUnexpectedEOF

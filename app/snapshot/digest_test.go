@@ -45,7 +45,7 @@ func TestDigestIsAsDefined(t *testing.T) {
 	const size = 3<<20 + 2*pageSize + 100
 	pages := map[int64]byte{0: 1, 3: 0, 255: 2, 256: 3, 500: 0, 768: 0, 770: 4}
 	path := filepath.Join(t.TempDir(), "f")
-	sparse(t, path, size, pages)
+	sparseFile(t, path, size, pages)
 	data, err := os.ReadFile(path)
 	must(t, err)
 	zero := func(p int) bool { return len(bytes.Trim(data[p*pageSize:min((p+1)*pageSize, size)], "\x00")) == 0 }
@@ -81,8 +81,8 @@ func TestDigestTellsFilesApart(t *testing.T) {
 		{"empty", nil, nil, size, false, false},
 	} {
 		a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-		sparse(t, a, size, c.a)
-		sparse(t, b, c.sizeB, c.b)
+		sparseFile(t, a, size, c.a)
+		sparseFile(t, b, c.sizeB, c.b)
 		for form, want := range map[File]bool{{Sparse: true}: c.sparse, {Sparse: true, Layer: true}: c.layer} {
 			if got := digestOf(t, a, form) != digestOf(t, b, form); got != want {
 				t.Errorf("%s: %+v differs: %v, want %v", c.name, form, got, want)
@@ -100,7 +100,7 @@ func BenchmarkDigest(b *testing.B) {
 			for i := range int64(64 << 20 / pageSize) {
 				pages[i*stride] = 1
 			}
-			sparse(b, path, 4<<30, pages)
+			sparseFile(b, path, 4<<30, pages)
 			f, err := os.Open(path)
 			must(b, err)
 			defer f.Close()

@@ -77,9 +77,6 @@ func (d *Draft) begin() error {
 // Dir is the folder to put the snapshot's files into: plain files alone, with names that CheckName likes. It is empty at first, and nothing writes there after Commit.
 func (d *Draft) Dir() string { return d.dir }
 
-// Name is what the snapshot will be called.
-func (d *Draft) Name() string { return d.name }
-
 // Commit makes the draft a snapshot: it digests the files, waits until they, the manifest and the folder are on disk, and gives the folder its name. When it returns nil the
 // snapshot is there to stay; on an error there is none, and Abort removes the draft. m lacks Name, Files and maybe Created. progress,
 // which may be nil, is told the bytes read, by one goroutine at a time.

@@ -40,7 +40,7 @@ func snapshotsFolder(t testing.TB) string {
 }
 
 // sparse writes a file of a size that is a hole but for the pages given by number; a page's bytes are all the value.
-func sparse(t testing.TB, path string, size int64, pages map[int64]byte) {
+func sparseFile(t testing.TB, path string, size int64, pages map[int64]byte) {
 	t.Helper()
 	f, err := os.Create(path)
 	if err != nil {
@@ -72,10 +72,10 @@ const (
 // fill puts what testManifest speaks of into a draft.
 func fill(t testing.TB, dir string) {
 	t.Helper()
-	sparse(t, filepath.Join(dir, "ram.base"), ramSize, map[int64]byte{0: 1, 5: 0, 1000: 2, ramSize/pageSize - 1: 3})
-	sparse(t, filepath.Join(dir, "ram"), ramSize, map[int64]byte{1: 1, 5: 0})
-	sparse(t, filepath.Join(dir, "disk.0"), diskSize, map[int64]byte{0: 9, 7: 8})
-	sparse(t, filepath.Join(dir, "disk.1"), diskSize, map[int64]byte{7: 0, 9: 7})
+	sparseFile(t, filepath.Join(dir, "ram.base"), ramSize, map[int64]byte{0: 1, 5: 0, 1000: 2, ramSize/pageSize - 1: 3})
+	sparseFile(t, filepath.Join(dir, "ram"), ramSize, map[int64]byte{1: 1, 5: 0})
+	sparseFile(t, filepath.Join(dir, "disk.0"), diskSize, map[int64]byte{0: 9, 7: 8})
+	sparseFile(t, filepath.Join(dir, "disk.1"), diskSize, map[int64]byte{7: 0, 9: 7})
 	if err := os.WriteFile(filepath.Join(dir, "machine.json"), []byte(`{"version":1}`), 0o600); err != nil {
 		t.Fatal(err)
 	}

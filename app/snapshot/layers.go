@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"capsid/vmm/sparse"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -83,24 +85,5 @@ func copyData(ctx context.Context, to, from *os.File) error {
 	if err := to.Truncate(info.Size()); err != nil {
 		return err
 	}
-	extents, err := dataExtents(from, info.Size())
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, 1<<20)
-	for _, e := range extents {
-		for at := e.start; at < e.end; at += int64(len(buf)) {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			b := buf[:min(int64(len(buf)), e.end-at)]
-			if _, err := from.ReadAt(b, at); err != nil {
-				return err
-			}
-			if _, err := to.WriteAt(b, at); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return sparse.Copy(ctx, to, from, info.Size(), true)
 }

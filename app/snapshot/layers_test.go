@@ -12,8 +12,8 @@ import (
 func TestLinkLayers(t *testing.T) {
 	src, dst := t.TempDir(), t.TempDir()
 	a, b := filepath.Join(src, "one"), filepath.Join(src, "two")
-	sparse(t, a, 1<<30, map[int64]byte{3: 1})
-	sparse(t, b, 1<<30, map[int64]byte{4: 0})
+	sparseFile(t, a, 1<<30, map[int64]byte{3: 1})
+	sparseFile(t, b, 1<<30, map[int64]byte{4: 0})
 	names, err := LinkLayers(context.Background(), dst, "disk0", a, b)
 	if err != nil || !slices.Equal(names, []string{"disk0.0", "disk0.1"}) {
 		t.Fatalf("%v, %v", names, err)
@@ -47,7 +47,7 @@ func TestLinkLayers(t *testing.T) {
 func TestCopiesKeepHoles(t *testing.T) {
 	dir := t.TempDir()
 	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
-	sparse(t, from, 1<<30+17, map[int64]byte{3: 1, 4: 0, 700: 2, 1 << 18: 3})
+	sparseFile(t, from, 1<<30+17, map[int64]byte{3: 1, 4: 0, 700: 2, 1 << 18: 3})
 	f, err := os.Open(from)
 	must(t, err)
 	defer f.Close()

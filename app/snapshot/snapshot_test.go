@@ -326,7 +326,7 @@ func TestFreed(t *testing.T) {
 	dir := t.TempDir()
 	empty := Freed(dir)
 	path := filepath.Join(dir, "a")
-	sparse(t, path, 1<<30, map[int64]byte{0: 1, 100: 1, 101: 1})
+	sparseFile(t, path, 1<<30, map[int64]byte{0: 1, 100: 1, 101: 1})
 	if got := Freed(dir) - empty; got != 3*pageSize {
 		t.Errorf("%d bytes, want three pages", got)
 	}

@@ -1,10 +1,11 @@
 package disk
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
+
+	"capsid/vmm/sparse"
 )
 
 // FlattenOptions say how layers become one.
@@ -91,7 +92,7 @@ func (s *Stack) copyTo(ctx context.Context, f *os.File, layers []*layer, o Flatt
 			if _, err := readLayers(layers, [][]byte{p}, b*BlockSize, len(p), false); err != nil {
 				return err
 			}
-			if err := writeSparse(f, p, b*BlockSize, o.Above); err != nil {
+			if err := sparse.Write(f, p, b*BlockSize, o.Above); err != nil {
 				return err
 			}
 			done += stop - b
@@ -111,29 +112,4 @@ func anyHas(layers []*layer, b, end int64) (bool, int64) {
 		}
 	}
 	return false, end
-}
-
-// writeSparse writes p, but not its blocks of zeros unless they are to be kept.
-func writeSparse(f *os.File, p []byte, off int64, keepZeros bool) error {
-	var zeroBlock [BlockSize]byte
-	isZero := func(i int) bool {
-		b := p[i:min(i+BlockSize, len(p))]
-		return !keepZeros && bytes.Equal(b, zeroBlock[:len(b)])
-	}
-	for i := 0; i < len(p); {
-		if isZero(i) {
-			i += BlockSize
-			continue
-		}
-		end := i
-		for end < len(p) && !isZero(end) {
-			end += BlockSize
-		}
-		end = min(end, len(p))
-		if _, err := f.WriteAt(p[i:end], off+int64(i)); err != nil {
-			return err
-		}
-		i = end
-	}
-	return nil
 }

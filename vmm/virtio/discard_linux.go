@@ -20,9 +20,6 @@ const (
 	PrivateFile
 )
 
-// Zeroes says that what was discarded reads as zeros.
-func (m Mapping) Zeroes() bool { return m != PrivateFile }
-
 // Discard gives the whole pages of the host's that lie in b back to it; what b has of others stays. The guest may use the memory meanwhile.
 func (m Mapping) Discard(b []byte) error {
 	if b = wholePages(b); len(b) == 0 {

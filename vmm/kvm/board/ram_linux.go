@@ -1,8 +1,9 @@
 package board
 
 import (
+	"cmp"
+	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"capsid/vmm/sparse"
 	"capsid/vmm/virtio"
 )
 
@@ -19,19 +21,16 @@ import (
 // machines that were restored from it share.
 type ram struct {
 	bytes   []byte
-	mapped  []byte       // bytes, and what is around them
-	base    *os.File     // what is mapped
-	private bool         // mapped private
-	kept    bool         // what base holds is in a snapshot's file too, so that another snapshot may be what differs from it
-	over    []span       // parts that do not come from base but from a later snapshot
-	pagemap *os.File     // /proc/self/pagemap
-	mapping atomic.Int32 // virtio.Mapping, for the balloon
+	mapped  []byte          // bytes, and what is around them
+	base    *os.File        // what is mapped
+	private bool            // mapped private
+	kept    bool            // what base holds is in a snapshot's file too, so that another snapshot may be what differs from it
+	over    []sparse.Extent // parts that do not come from base but from a later snapshot
+	pagemap *os.File        // /proc/self/pagemap
+	mapping atomic.Int32    // virtio.Mapping, for the balloon
 }
 
-// span is a part of guest memory, whole pages.
-type span struct{ start, end int64 }
-
-const pageSize = 4096
+const pageSize = sparse.Page
 
 func newRAM(size int64, pagemap *os.File) (*ram, error) {
 	fd, err := unix.MemfdCreate("guest memory", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
@@ -187,7 +186,7 @@ func (r *ram) copyPrivate() (frozen, error) {
 	err = f.Truncate(int64(len(r.bytes)))
 	for _, s := range spans {
 		if err == nil {
-			_, err = f.WriteAt(r.bytes[s.start:s.end], s.start)
+			_, err = f.WriteAt(r.bytes[s.Start:s.End], s.Start)
 		}
 	}
 	if err != nil {
@@ -208,13 +207,13 @@ const (
 )
 
 // privateSpans are the pages that do not come from the base: those that the guest has written, and those of a later snapshot.
-func (r *ram) privateSpans() ([]span, error) {
+func (r *ram) privateSpans() ([]sparse.Extent, error) {
 	if os.Getpagesize() != pageSize {
 		return nil, fmt.Errorf("pages of %d bytes are not supported here", os.Getpagesize())
 	}
 	first := int64(uintptr(unsafe.Pointer(&r.bytes[0])) / pageSize) // the address is looked up, not used
 	entries := make([]byte, 1<<20)
-	var spans []span
+	var spans []sparse.Extent
 	for page, pages := int64(0), int64(len(r.bytes)/pageSize); page < pages; {
 		n := min(int64(len(entries)/8), pages-page)
 		if _, err := r.pagemap.ReadAt(entries[:n*8], (first+page)*8); err != nil {
@@ -223,7 +222,7 @@ func (r *ram) privateSpans() ([]span, error) {
 		for i := range n {
 			e := binary.NativeEndian.Uint64(entries[i*8:])
 			if e&(pagePresent|pageSwapped) != 0 && e&pageOfFile == 0 {
-				spans = addSpan(spans, span{(page + i) * pageSize, (page + i + 1) * pageSize})
+				spans = sparse.Add(spans, sparse.Extent{Start: (page + i) * pageSize, End: (page + i + 1) * pageSize})
 			}
 		}
 		page += n
@@ -231,20 +230,12 @@ func (r *ram) privateSpans() ([]span, error) {
 	return union(spans, r.over), nil
 }
 
-func addSpan(spans []span, s span) []span {
-	if n := len(spans); n > 0 && spans[n-1].end >= s.start {
-		spans[n-1].end = max(spans[n-1].end, s.end)
-		return spans
-	}
-	return append(spans, s)
-}
-
-func union(a, b []span) []span {
+func union(a, b []sparse.Extent) []sparse.Extent {
 	all := slices.Concat(a, b)
-	slices.SortFunc(all, func(x, y span) int { return int((x.start - y.start) >> 12) })
-	var out []span
-	for _, s := range all {
-		out = addSpan(out, s)
+	slices.SortFunc(all, func(x, y sparse.Extent) int { return cmp.Compare(x.Start, y.Start) })
+	var out []sparse.Extent
+	for _, e := range all {
+		out = sparse.Add(out, e)
 	}
 	return out
 }
@@ -256,12 +247,12 @@ func (z frozen) write(to *os.File, size int64) error {
 	}
 	if z.base != nil {
 		// Pages of zeros may be holes: there is nothing below.
-		if err := copyData(to, z.base, writePages); err != nil {
+		if err := sparse.Copy(context.Background(), to, z.base, size, false); err != nil {
 			return err
 		}
 	}
 	if z.own != nil {
-		if err := copyData(to, z.own, func(to *os.File, b []byte, at int64) error { _, err := to.WriteAt(b, at); return err }); err != nil {
+		if err := sparse.Copy(context.Background(), to, z.own, size, true); err != nil {
 			return err
 		}
 	}
@@ -272,87 +263,6 @@ func (z frozen) close() {
 	if z.own != nil {
 		z.own.Close()
 	}
-}
-
-// copyData copies what of a sparse file is no hole.
-func copyData(to, from *os.File, write func(to *os.File, b []byte, at int64) error) error {
-	spans, err := dataSpans(from)
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, 1<<20)
-	for _, s := range spans {
-		for at := s.start; at < s.end; at += int64(len(buf)) {
-			b := buf[:min(int64(len(buf)), s.end-at)]
-			if _, err := from.ReadAt(b, at); err != nil {
-				return err
-			}
-			if err := write(to, b, at); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// writePages writes whole pages but those of zeros.
-func writePages(to *os.File, b []byte, at int64) error {
-	for len(b) > 0 {
-		n := 0
-		for n < len(b) && !isZero(b[n:n+pageSize]) {
-			n += pageSize
-		}
-		if n == 0 {
-			b, at = b[pageSize:], at+pageSize
-			continue
-		}
-		if _, err := to.WriteAt(b[:n], at); err != nil {
-			return err
-		}
-		b, at = b[n:], at+int64(n)
-	}
-	return nil
-}
-
-func isZero(b []byte) bool {
-	for len(b) >= 8 {
-		if binary.NativeEndian.Uint64(b) != 0 {
-			return false
-		}
-		b = b[8:]
-	}
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// dataSpans are the parts of a sparse file that are no holes (lseek(2)), rounded to pages.
-func dataSpans(f *os.File) ([]span, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	size, fd := info.Size(), int(f.Fd())
-	var spans []span
-	for at := int64(0); at < size; {
-		data, err := unix.Seek(fd, at, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Name(), err)
-		}
-		hole, err := unix.Seek(fd, data, unix.SEEK_HOLE)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Name(), err)
-		}
-		spans = addSpan(spans, span{data &^ (pageSize - 1), min((hole+pageSize-1)&^(pageSize-1), size)})
-		at = hole
-	}
-	return spans, nil
 }
 
 const (
@@ -393,18 +303,18 @@ func restoreRAM(size int64, base, diff, pagemap *os.File) (*ram, error) {
 }
 
 func (r *ram) overlay(diff *os.File) error {
-	spans, err := dataSpans(diff)
+	spans, err := sparse.Extents(diff, int64(len(r.bytes)))
 	if err != nil {
 		return err
 	}
 	mapped := 0
 	for _, s := range spans {
-		b := r.bytes[s.start:s.end]
-		if s.end-s.start >= mappedSpan && mapped < maxMapped {
+		b := r.bytes[s.Start:s.End]
+		if s.End-s.Start >= mappedSpan && mapped < maxMapped {
 			mapped++
-			err = mapOver(b, diff, s.start)
+			err = mapOver(b, diff, s.Start)
 		} else {
-			_, err = diff.ReadAt(b, s.start)
+			_, err = diff.ReadAt(b, s.Start)
 		}
 		if err != nil {
 			return fmt.Errorf("guest memory: %w", err)
