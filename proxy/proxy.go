@@ -8,6 +8,7 @@ package proxy
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -31,10 +32,12 @@ type Config struct {
 	Log      *slog.Logger   // nil: none
 	Roots    *x509.CertPool // what upstreams are verified with; nil: the host's trust store
 	Resolver *net.Resolver  // nil: the host's
+	Names    []dns.Binding  // of the machine that this one goes on from; nil: it begins without
 }
 
 // Proxy serves one session. It does not own what its Config holds.
 type Proxy struct {
+	table   *dns.Table
 	names   *dns.Server
 	egress  *mitm.Server
 	refused *storm.Recorder
@@ -49,8 +52,11 @@ func New(cfg Config) (*Proxy, error) {
 		return nil, errors.New("proxy: the session, its policy, authority and ledger are needed")
 	}
 	table := dns.NewTable(0)
+	if err := table.Restore(cfg.Names); err != nil {
+		return nil, fmt.Errorf("proxy: names: %w", err)
+	}
 	refused := storm.New(storm.Config{Add: cfg.Ledger.Add})
-	p := &Proxy{refused: refused, done: make(chan struct{})}
+	p := &Proxy{table: table, refused: refused, done: make(chan struct{})}
 	p.names = dns.New(dns.Config{
 		Session: cfg.Session,
 		Table:   table,
@@ -87,6 +93,9 @@ func New(cfg Config) (*Proxy, error) {
 	})
 	return p, nil
 }
+
+// Names are the names that the machine has addresses of, for Config of another.
+func (p *Proxy) Names() []dns.Binding { return p.table.Bindings() }
 
 // ServeEgress carries the connections whose streams l accepts (link.Egress), until Close or until l fails. It closes l.
 func (p *Proxy) ServeEgress(l net.Listener) error { return p.egress.Serve(l) }

@@ -9,6 +9,8 @@ type SnapshotConfig struct {
 	// frozen with the snapshot.
 	Tops []string
 	Stay bool // at rest, instead of going on at once
+	// Frozen, if set, is called once the machine goes on (or stays), before what was frozen is written: nothing changes the snapshot any more.
+	Frozen func()
 }
 
 // Snapshotter is a Machine of a backend whose Capabilities say Snapshot.

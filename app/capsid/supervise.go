@@ -31,7 +31,7 @@ func (c *cli) superviseCmd() *cobra.Command {
 				return err
 			}
 			return supervisor.Run(cmd.Context(), supervisor.Config{
-				Paths: p, ID: args[0], Lock: lock, Ready: ready, Executable: self, Backends: backend.All(),
+				Paths: p, ID: args[0], Lock: lock, Ready: ready, Executable: self, Backends: backend.All(), Version: version,
 				Log: slog.New(slog.NewTextHandler(c.errFile, nil)),
 			})
 		},

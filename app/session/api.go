@@ -12,6 +12,8 @@ import (
 //	GET  /v1/status                  Status
 //	GET  /v1/events                  server-sent events: status, ledger, notice; the first is a status
 //	POST /v1/pause, /v1/resume       Status
+//	POST /v1/snapshots               SnapshotRequest: SnapshotResult. It is given up when the client goes; Status.Work says how far it is
+//	POST /v1/suspend                 SnapshotResult: a snapshot, after which the session ends as Suspended
 //	POST /v1/kill                    powers the machine off, then ends the supervisor
 //	GET  /v1/control                 Upgrade: capsid-control, then the bytes of the control port (SSH)
 //	GET  /v1/terminals               list of control.TerminalInfo
@@ -61,6 +63,19 @@ type DecisionRequest struct {
 	Action string `json:"action"` // allow, block
 	Scope  string `json:"scope"`  // session, project, always
 	From   string `json:"from"`   // where it was made: "window", "command line"
+}
+
+// SnapshotRequest asks for a snapshot of the running machine.
+type SnapshotRequest struct {
+	Name string `json:"name,omitempty"` // [a-z0-9][a-z0-9.-]*; empty: the first free of snap-1, snap-2 and so on
+	Note string `json:"note,omitempty"` // one line, a person's
+}
+
+// SnapshotResult says what was made.
+type SnapshotResult struct {
+	Name   string        `json:"name"`
+	Rested time.Duration `json:"rested"` // nanoseconds that the session's programs stood still
+	Bytes  int64         `json:"bytes"`  // that removing it gives back
 }
 
 // TerminalMessage is a text message on a terminal's WebSocket.

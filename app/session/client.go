@@ -120,6 +120,20 @@ func (c *Client) Resume(ctx context.Context) error {
 	return c.call(ctx, "POST", "/v1/resume", nil, nil)
 }
 
+// Snapshot keeps the machine as it is now, and lets it go on. When ctx ends first there is no snapshot.
+func (c *Client) Snapshot(ctx context.Context, r SnapshotRequest) (SnapshotResult, error) {
+	var done SnapshotResult
+	err := c.call(ctx, "POST", "/v1/snapshots", r, &done)
+	return done, err
+}
+
+// Suspend keeps the machine as it is now and ends the session, which goes on from there when it is resumed.
+func (c *Client) Suspend(ctx context.Context) (SnapshotResult, error) {
+	var done SnapshotResult
+	err := c.call(ctx, "POST", "/v1/suspend", nil, &done)
+	return done, err
+}
+
 // Kill ends the session: the machine is powered off, or cut off when it takes too long. It returns when the machine is gone.
 func (c *Client) Kill(ctx context.Context) error {
 	return c.call(ctx, "POST", "/v1/kill", nil, nil)

@@ -16,6 +16,8 @@ const (
 	Paused   State = "paused"
 	Stopped  State = "stopped" // ended in order, or its supervisor is gone
 	Failed   State = "failed"  // could not start, or its machine crashed; Error says why
+	// Suspended is a session whose machine is on disk, as the snapshot that Status.Suspended names: it goes on from there, also after the computer was restarted.
+	Suspended State = "suspended"
 )
 
 // Access is how the workspace is shared.
@@ -69,9 +71,11 @@ type Status struct {
 	Backing   string                 `json:"backing"`  // what runs the machine and why, one line
 	Defences  []string               `json:"defences"` // every layer in force, one line each
 	Error     string                 `json:"error,omitempty"`
-	Hint      string                 `json:"hint,omitempty"`    // the next step when there is an Error
-	Console   []string               `json:"console,omitempty"` // last console lines of a failed machine
-	Blocked   int                    `json:"blocked"`           // refused requests that nobody has decided on yet
+	Hint      string                 `json:"hint,omitempty"`      // the next step when there is an Error
+	Console   []string               `json:"console,omitempty"`   // last console lines of a failed machine
+	Blocked   int                    `json:"blocked"`             // refused requests that nobody has decided on yet
+	Suspended string                 `json:"suspended,omitempty"` // the snapshot that a suspended session goes on from
+	Work      *Work                  `json:"work,omitempty"`      // what takes long just now; nil when nothing does
 }
 
 // Step is one step of a session's start, shown as it happens.
@@ -80,6 +84,14 @@ type Step struct {
 	Done     bool          `json:"done"`
 	Duration time.Duration `json:"duration"` // nanoseconds, when Done
 	Detail   string        `json:"detail,omitempty"`
+}
+
+// Work is something that takes long.
+type Work struct {
+	Name  string `json:"name"`            // "snapshot before-the-fix"
+	Stage string `json:"stage"`           // what of it: "write memory"
+	Done  int64  `json:"done,omitempty"`  // bytes; of
+	Total int64  `json:"total,omitempty"` // 0 while that is not known
 }
 
 // MainTerminal is the terminal that the session's agent runs in.

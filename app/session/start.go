@@ -51,6 +51,11 @@ func (s *Store) Start(ctx context.Context, opts StartOptions, onStatus func(Stat
 	if err != nil {
 		return Status{}, err
 	}
+	return s.launch(ctx, sess, exe, nil, onStatus)
+}
+
+// launch makes the session, puts into its folder what furnish does, and runs it.
+func (s *Store) launch(ctx context.Context, sess Session, exe string, furnish func(folder string) error, onStatus func(Status)) (Status, error) {
 	if err := ctx.Err(); err != nil {
 		return Status{}, err
 	}
@@ -58,24 +63,38 @@ func (s *Store) Start(ctx context.Context, opts StartOptions, onStatus func(Stat
 	if err != nil {
 		return Status{}, fmt.Errorf("make session: %w", full(err))
 	}
+	if furnish != nil {
+		err = full(furnish(s.paths.Folder(sess.ID)))
+	}
+	st := Status{Session: sess, State: Starting}
+	if err == nil {
+		st, err = s.run(ctx, exe, sess, lock, onStatus)
+	} else {
+		lock.Close()
+	}
+	if err == nil {
+		return st, nil
+	}
+	// The cause is worth more than what the tidying up may add.
+	if rmErr := s.discard(sess.ID); rmErr != nil {
+		err = fmt.Errorf("%w (and %v)", err, rmErr)
+	}
+	return st, err
+}
+
+// run starts the supervisor of a session whose lock is held, which it takes over, and follows it until it runs. After an error it is gone.
+func (s *Store) run(ctx context.Context, exe string, sess Session, lock *os.File, onStatus func(Status)) (Status, error) {
 	st := Status{Session: sess, State: Starting}
 	if onStatus != nil {
 		onStatus(st)
 	}
 	sup, err := s.spawn(exe, sess.ID, lock)
 	lock.Close() // the supervisor has it now
-	if err == nil {
-		st, err = s.follow(ctx, sup, st, onStatus)
+	if err != nil {
+		return st, err
 	}
-	if err == nil {
-		return st, nil
-	}
-	if sup != nil {
+	if st, err = s.follow(ctx, sup, st, onStatus); err != nil {
 		sup.end()
-	}
-	// The cause is worth more than what the tidying up may add.
-	if rmErr := s.discard(sess.ID); rmErr != nil {
-		err = fmt.Errorf("%w (and %v)", err, rmErr)
 	}
 	return st, err
 }

@@ -41,6 +41,9 @@ var (
 	namePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,40}$`)
 )
 
+// maxName is the longest that namePattern takes.
+const maxName = 41
+
 // List returns all sessions, the oldest first. A session whose supervisor is gone is never listed as running.
 func (s *Store) List() ([]Status, error) {
 	entries, err := os.ReadDir(s.paths.Sessions())
@@ -92,7 +95,7 @@ func (s *Store) read(id string) (Status, error) {
 		return st, nil
 	}
 	st.PID = 0
-	if st.State != Stopped && st.State != Failed {
+	if st.State != Stopped && st.State != Failed && st.State != Suspended {
 		st.State = Stopped
 		st.Error = "its supervisor is gone: it was killed, or this computer was restarted"
 		st.Hint = "capsid rm " + st.Name
@@ -195,8 +198,14 @@ func freeName(list []Status, sess Session) (string, error) {
 		taken[st.Name] = true
 	}
 	if sess.Name == "" {
+		prefix := sess.Agent
+		for _, st := range list {
+			if sess.Parent != nil && st.ID == sess.Parent.Session {
+				prefix = st.Name[:min(len(st.Name), maxName-len("-fork-999"))] + "-fork"
+			}
+		}
 		for n := 1; ; n++ {
-			if name := fmt.Sprintf("%s-%d", sess.Agent, n); !taken[name] {
+			if name := fmt.Sprintf("%s-%d", prefix, n); !taken[name] {
 				return name, nil
 			}
 		}
@@ -237,8 +246,12 @@ func WriteJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	return replace(path, append(data, '\n'))
+}
+
+func replace(path string, data []byte) error {
 	tmp := path + ".new"
-	if err := os.WriteFile(tmp, append(data, '\n'), 0o600); err != nil {
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
 		os.Remove(tmp)
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"capsid/app/session"
+	"capsid/guest/verified"
 )
 
 // Snapshot is one that has its name.
@@ -224,4 +225,20 @@ func Find(folder, key string) (*Snapshot, error) {
 		return nil, found[0].Broken
 	}
 	return found[0], nil
+}
+
+// VerifyOnce is Verify, but for a snapshot that was verified before and was not written to since; see package verified, also for record.
+func (s *Snapshot) VerifyOnce(ctx context.Context, record string, progress func(done, total int64)) error {
+	return verified.Once(record, s.paths(), verified.Write, func() error { return s.Verify(ctx, progress) })
+}
+
+// MarkVerified records that a snapshot is as its manifest says: Commit has just read it.
+func (s *Snapshot) MarkVerified(record string) { verified.Mark(record, s.paths(), verified.Write) }
+
+func (s *Snapshot) paths() []string {
+	paths := []string{s.Path(manifestFile)}
+	for name := range s.Manifest.Files {
+		paths = append(paths, s.Path(name))
+	}
+	return paths
 }

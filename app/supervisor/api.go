@@ -22,6 +22,9 @@ type engine interface {
 	Status() session.Status
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
+	Snapshot(ctx context.Context, r session.SnapshotRequest) (session.SnapshotResult, error)
+	// Suspend returns when the machine is on disk and gone.
+	Suspend(ctx context.Context) (session.SnapshotResult, error)
 	// Kill returns when the machine is gone.
 	Kill(ctx context.Context) error
 	DialControl(ctx context.Context) (link.Conn, error)
@@ -66,6 +69,17 @@ func newAPI(e engine, h *hub, log *slog.Logger) *api {
 	mux.HandleFunc("GET /v1/events", a.events)
 	mux.HandleFunc("POST /v1/pause", func(w http.ResponseWriter, r *http.Request) { err := e.Pause(r.Context()); reply(w, e.Status(), err) })
 	mux.HandleFunc("POST /v1/resume", func(w http.ResponseWriter, r *http.Request) { err := e.Resume(r.Context()); reply(w, e.Status(), err) })
+	mux.HandleFunc("POST /v1/snapshots", func(w http.ResponseWriter, r *http.Request) {
+		var ask session.SnapshotRequest
+		if body(w, r, &ask) {
+			done, err := e.Snapshot(r.Context(), ask)
+			reply(w, done, err)
+		}
+	})
+	mux.HandleFunc("POST /v1/suspend", func(w http.ResponseWriter, r *http.Request) {
+		done, err := e.Suspend(r.Context())
+		reply(w, done, err)
+	})
 	mux.HandleFunc("POST /v1/kill", func(w http.ResponseWriter, r *http.Request) { err := e.Kill(r.Context()); reply(w, e.Status(), err) })
 	mux.HandleFunc("GET /v1/control", a.control)
 	mux.HandleFunc("GET /v1/terminals", func(w http.ResponseWriter, r *http.Request) {

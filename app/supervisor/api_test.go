@@ -53,6 +53,15 @@ func (f *fakeEngine) set(s session.State) error {
 func (f *fakeEngine) Pause(context.Context) error  { return f.set(session.Paused) }
 func (f *fakeEngine) Resume(context.Context) error { return f.set(session.Running) }
 func (f *fakeEngine) Kill(context.Context) error   { close(f.killed); return nil }
+func (f *fakeEngine) Suspend(context.Context) (session.SnapshotResult, error) {
+	return session.SnapshotResult{Name: "suspended-1", Rested: time.Second}, nil
+}
+func (f *fakeEngine) Snapshot(_ context.Context, r session.SnapshotRequest) (session.SnapshotResult, error) {
+	if r.Name == "taken" {
+		return session.SnapshotResult{}, &session.Error{Message: "taken", Hint: "another"}
+	}
+	return session.SnapshotResult{Name: r.Name + " " + r.Note, Bytes: 5}, nil
+}
 
 // DialControl gives a stream that echoes.
 func (f *fakeEngine) DialControl(context.Context) (link.Conn, error) {
@@ -185,6 +194,15 @@ func TestCalls(t *testing.T) {
 	err = c.Decide(ctx, "10.0.0.1", "allow", "session")
 	if err == nil || session.Hint(err) != "a rule in user.toml" {
 		t.Fatalf("a refusal lost its hint: %v", err)
+	}
+	if done, err := c.Snapshot(ctx, session.SnapshotRequest{Name: "a", Note: "b"}); err != nil || done.Name != "a b" || done.Bytes != 5 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if _, err := c.Snapshot(ctx, session.SnapshotRequest{Name: "taken"}); err == nil || session.Hint(err) != "another" {
+		t.Error(err)
+	}
+	if done, err := c.Suspend(ctx); err != nil || done.Rested != time.Second {
+		t.Errorf("%+v, %v", done, err)
 	}
 	if err := c.Kill(ctx); err != nil {
 		t.Fatal(err)

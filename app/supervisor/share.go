@@ -30,24 +30,28 @@ type shareServer struct {
 // readOnly: the guest may not write to the workspace.
 func (s *Supervisor) readOnly() bool { return s.sess.Access == session.ReadOnly }
 
-// startShare starts the process that serves the workspace; nil when there is none.
-func (s *Supervisor) startShare(ctx context.Context) (*shareServer, error) {
+// startShare starts the process that serves the workspace, if there is one. A machine that goes on from a snapshot finds its files as it left them.
+func (s *Supervisor) startShare(ctx context.Context, from *origin) error {
 	if s.sess.Workspace == "" {
-		return nil, nil
+		return nil
 	}
 	detail, end := s.state.step("workspace")
 	detail(s.sess.Workspace)
 	me, err := GuestUser()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p, err := share.Start(ctx, share.Config{
+	cfg := share.Config{
 		Executable: s.cfg.Executable, Args: []string{"share-serve"}, Dir: s.sess.Workspace, ReadOnly: s.readOnly(),
 		HostUID: os.Getuid(), HostGID: os.Getgid(), GuestUID: int(me.UID), GuestGID: int(me.GID),
 		Log: slog.NewLogLogger(s.log.Handler(), slog.LevelInfo).Writer(),
-	})
+	}
+	if from != nil {
+		cfg.State = from.share
+	}
+	p, err := share.Start(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("share the workspace: %w", err)
+		return fmt.Errorf("share the workspace: %w", err)
 	}
 	s.down.add(func() { p.Close() })
 	go func() {
@@ -57,7 +61,8 @@ func (s *Supervisor) startShare(ctx context.Context) (*shareServer, error) {
 		}
 	}()
 	end()
-	return &shareServer{process: p, slots: make(chan struct{}, maxMounts), log: s.log}, nil
+	s.share = &shareServer{process: p, slots: make(chan struct{}, maxMounts), log: s.log}
+	return nil
 }
 
 // serve takes the guest's streams until the machine ends.

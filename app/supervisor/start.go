@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"capsid/app/session"
+	"capsid/app/snapshot"
 	"capsid/assets"
 	"capsid/guest/control"
 	"capsid/guest/image"
@@ -26,29 +27,40 @@ func (s *Supervisor) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.backend = chosen.Backend
 	s.state.change(func(st *session.Status) { st.Backend = chosen.Name() })
 	img, err := s.checkImage(ctx)
 	if err != nil {
 		return err
 	}
-	disk := filepath.Join(s.folder, "disk.ext4")
-	_, end := s.state.step("make disk")
-	if err := makeDisk(ctx, disk); err != nil {
-		return fmt.Errorf("make disk: %w", err)
-	}
-	end()
-	share, err := s.startShare(ctx)
+	from, err := s.openOrigin(ctx)
 	if err != nil {
 		return err
 	}
-	detail, end := s.state.step("start machine")
-	detail(chosen.Name())
-	s.machine, err = chosen.Start(ctx, vmm.Config{
-		Name: s.sess.Name, Kernel: img.Kernel(), Initrd: img.Initrd(), CPUs: s.sess.CPUs, Memory: s.sess.Memory, Dir: s.folder,
-		Disks: []vmm.Disk{{Path: img.Root(), ReadOnly: true}, {Path: disk}},
-	})
+	if s.sess.Parent == nil {
+		if err := s.makeDisk(ctx); err != nil {
+			return err
+		}
+	}
+	layers, err := snapshot.Layers(s.folder)
 	if err != nil {
-		return fmt.Errorf("start machine: %w", err)
+		return err
+	}
+	if err := s.startShare(ctx, from); err != nil {
+		return err
+	}
+	cfg := vmm.Config{
+		Name: s.sess.Name, Kernel: img.Kernel(), Initrd: img.Initrd(), CPUs: s.sess.CPUs, Memory: s.sess.Memory, Dir: s.folder,
+		Disks: []vmm.Disk{{Path: img.Root(), ReadOnly: true}, {Layers: layers}},
+	}
+	verb, do := "start machine", chosen.Start
+	if from != nil {
+		verb, do = "restore machine", func(ctx context.Context, cfg vmm.Config) (vmm.Machine, error) { return s.restore(ctx, from, cfg) }
+	}
+	detail, end := s.state.step(verb)
+	detail(chosen.Name())
+	if s.machine, err = do(ctx, cfg); err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
 	}
 	s.down.add(func() { s.machine.Close() })
 	end()
@@ -59,16 +71,41 @@ func (s *Supervisor) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open authority: %w", err)
 	}
-	if err := s.serveGuest(authority, share); err != nil {
+	if err := s.serveGuest(authority, from); err != nil {
 		return err
 	}
-	if err := s.boot(ctx); err != nil {
+	if from != nil {
+		if err := s.machine.Resume(ctx); err != nil {
+			return fmt.Errorf("resume machine: %w", err)
+		}
+	}
+	if err := s.connect(ctx, from); err != nil {
 		return err
 	}
-	if err := s.setUp(ctx, authority, share); err != nil {
+	if from != nil {
+		if err := s.renew(ctx); err != nil {
+			return err
+		}
+		return s.goOn(ctx)
+	}
+	if err := s.setUp(ctx, authority); err != nil {
 		return err
 	}
 	return s.openMain(ctx)
+}
+
+// makeDisk makes the bottom layer of the session's disk.
+func (s *Supervisor) makeDisk(ctx context.Context) error {
+	_, end := s.state.step("make disk")
+	path, err := snapshot.NewDisk(s.folder)
+	if err == nil {
+		err = makeDisk(ctx, path)
+	}
+	if err != nil {
+		return fmt.Errorf("make disk: %w", err)
+	}
+	end()
+	return nil
 }
 
 func (s *Supervisor) openPolicy() (err error) {
@@ -127,11 +164,16 @@ func (s *Supervisor) checkImage(ctx context.Context) (*image.Image, error) {
 }
 
 // serveGuest takes the streams that the guest opens: its only ways out.
-func (s *Supervisor) serveGuest(authority *ca.Authority, share *shareServer) error {
-	out, err := proxy.New(proxy.Config{Session: s.sess.ID, Policy: s.policy, CA: authority, Ledger: s.ledger, Log: s.log})
+func (s *Supervisor) serveGuest(authority *ca.Authority, from *origin) error {
+	cfg := proxy.Config{Session: s.sess.ID, Policy: s.policy, CA: authority, Ledger: s.ledger, Log: s.log}
+	if from != nil {
+		cfg.Names = from.names
+	}
+	out, err := proxy.New(cfg)
 	if err != nil {
 		return fmt.Errorf("start proxy: %w", err)
 	}
+	s.proxy = out
 	s.down.add(func() { out.Close() })
 	egress, err := s.machine.Listen(link.Egress)
 	if err != nil {
@@ -143,14 +185,14 @@ func (s *Supervisor) serveGuest(authority *ca.Authority, share *shareServer) err
 	}
 	go s.logEnd("egress", func() error { return out.ServeEgress(egress) })
 	go s.logEnd("dns", func() error { return out.ServeDNS(dns) })
-	if share == nil {
+	if s.share == nil {
 		return nil
 	}
 	files, err := s.machine.Listen(link.Share)
 	if err != nil {
 		return err
 	}
-	go s.logEnd("share", func() error { return share.serve(files) })
+	go s.logEnd("share", func() error { return s.share.serve(files) })
 	return nil
 }
 
@@ -161,9 +203,13 @@ func (s *Supervisor) logEnd(name string, serve func() error) {
 	}
 }
 
-// boot waits until the guest answers on its control port.
-func (s *Supervisor) boot(ctx context.Context) error {
-	_, end := s.state.step("boot")
+// connect waits until the guest answers on its control port.
+func (s *Supervisor) connect(ctx context.Context, from *origin) error {
+	stage := "boot"
+	if from != nil {
+		stage = "connect"
+	}
+	_, end := s.state.step(stage)
 	limit, cancel := context.WithTimeoutCause(ctx, bootTime, fmt.Errorf("the guest did not answer within %v", bootTime))
 	defer cancel()
 	conn, err := s.machine.Dial(limit, link.Control)
@@ -176,7 +222,7 @@ func (s *Supervisor) boot(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return s.startFault(ctx, "boot", err, limit)
+		return s.startFault(ctx, stage, err, limit)
 	}
 	s.down.add(func() { s.control.Close() })
 	end()
@@ -212,13 +258,12 @@ func (s *Supervisor) startFault(ctx context.Context, stage string, err error, li
 }
 
 // setUp gives the machine its identity, and records what stands around it.
-func (s *Supervisor) setUp(ctx context.Context, authority *ca.Authority, share *shareServer) error {
+func (s *Supervisor) setUp(ctx context.Context, authority *ca.Authority) error {
 	detail, end := s.state.step("set up")
 	setup, err := s.setup(authority.CertPEM())
 	if err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
-	s.user = setup.User
 	limit, cancel := context.WithTimeoutCause(ctx, setupTime, fmt.Errorf("the guest was not set up within %v", setupTime))
 	defer cancel()
 	result, err := s.control.Setup(limit, setup)
@@ -229,7 +274,7 @@ func (s *Supervisor) setUp(ctx context.Context, authority *ca.Authority, share *
 	detail("Linux " + kernel)
 	end()
 	s.log.Info("guest", "kernel", kernel, "steps", result.Steps, "versions", result.Versions)
-	s.state.change(func(st *session.Status) { st.Defences = s.defences(share, result) })
+	s.state.change(func(st *session.Status) { st.Defences = s.defences(s.share, result) })
 	for i, w := range result.Warnings {
 		if i == maxWords {
 			break
@@ -249,8 +294,13 @@ func (s *Supervisor) openMain(ctx context.Context) error {
 	end()
 	s.watchTerminal(session.MainTerminal)
 	t.Close()
+	s.nowUp()
+	return nil
+}
+
+// nowUp tells that the session runs.
+func (s *Supervisor) nowUp() {
 	close(s.up)
 	s.state.change(func(st *session.Status) { st.State = session.Running })
 	s.log.Info("running", "after", time.Since(s.state.get().Started))
-	return nil
 }

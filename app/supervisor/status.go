@@ -37,6 +37,10 @@ func clone(st session.Status) session.Status {
 	st.Terminals = slices.Clone(st.Terminals)
 	st.Defences = slices.Clone(st.Defences)
 	st.Console = slices.Clone(st.Console)
+	if st.Work != nil {
+		work := *st.Work
+		st.Work = &work
+	}
 	return st
 }
 
@@ -71,6 +75,22 @@ func (k *keeper) step(name string) (detail func(string), end func()) {
 	}
 	return detail, end
 }
+
+// work shows something that takes long, and returns what shows how it goes on: each stage, and each hundredth of one.
+func (k *keeper) work(name string) (stage func(name string, done, total int64)) {
+	var shown session.Work
+	return func(stage string, done, total int64) {
+		next := session.Work{Name: name, Stage: stage, Done: done, Total: total}
+		if next.Stage == shown.Stage && total == shown.Total && (total <= 0 || done-shown.Done < total/100) {
+			return
+		}
+		shown = next
+		k.change(func(st *session.Status) { st.Work = &next })
+	}
+}
+
+// idle shows that it is over.
+func (k *keeper) idle() { k.change(func(st *session.Status) { st.Work = nil }) }
 
 // unwinding is what must be taken down, in the order in which it came up.
 type unwinding struct {

@@ -16,6 +16,7 @@ import (
 	"capsid/app/session"
 	"capsid/assets"
 	"capsid/guest/control"
+	"capsid/proxy"
 	"capsid/proxy/ledger"
 	"capsid/proxy/policy"
 	"capsid/vmm"
@@ -29,6 +30,7 @@ type Config struct {
 	Ready      io.WriteCloser // told as session.ReadyFD says, then closed
 	Executable string         // the capsid program, for the share's process
 	Backends   []vmm.Backend  // the best first
+	Version    string         // of the program
 	Log        *slog.Logger
 }
 
@@ -43,16 +45,23 @@ type Supervisor struct {
 	state  *keeper
 	down   unwinding
 
+	suspended chan string // gets the snapshot that the session is to end with
+	keptAs    string      // that snapshot, once the session ends
+
 	killOnce sync.Once
-	kill     chan struct{} // closed when the session is asked to end
-	gone     chan struct{} // closed when the machine is gone, or never came
+	kill     chan struct{}   // closed when the session is asked to end
+	gone     chan struct{}   // closed when the machine is gone, or never came
+	ending   context.Context // is done when the session is to end
 
 	// Set before the API is served.
 	policy *policy.Engine
 	ledger *ledger.Ledger
 	// Set while the session comes up, before up is closed.
 	up      chan struct{}
+	backend vmm.Backend
 	machine vmm.Machine
+	share   *shareServer // nil without a workspace
+	proxy   *proxy.Proxy
 	control *control.Client
 	user    control.User
 
@@ -76,7 +85,7 @@ const (
 func Run(ctx context.Context, cfg Config) error {
 	s := &Supervisor{
 		cfg: cfg, log: cfg.Log, folder: cfg.Paths.Folder(cfg.ID), hub: newHub(),
-		kill: make(chan struct{}), gone: make(chan struct{}), up: make(chan struct{}), views: map[string]bool{},
+		suspended: make(chan string, 1), kill: make(chan struct{}), gone: make(chan struct{}), up: make(chan struct{}), views: map[string]bool{},
 	}
 	data, err := os.ReadFile(filepath.Join(s.folder, "session.json"))
 	if err == nil {
@@ -110,6 +119,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	s.ending = ctx
 	go func() {
 		select {
 		case <-s.kill:
@@ -152,6 +162,9 @@ func (s *Supervisor) run(ctx context.Context) error {
 	case <-ctx.Done():
 		s.powerOff()
 		return nil
+	case s.keptAs = <-s.suspended:
+		s.log.Info("suspended", "snapshot", s.keptAs)
+		return nil
 	case <-s.machine.Done():
 		err := s.machine.Err()
 		if err == nil {
@@ -189,6 +202,10 @@ func (s *Supervisor) end(err error) {
 		st.State = session.Stopped
 		for i := range st.Terminals {
 			st.Terminals[i].Running, st.Terminals[i].Clients = false, 0
+		}
+		st.Work, st.Suspended = nil, s.keptAs
+		if s.keptAs != "" {
+			st.State = session.Suspended
 		}
 		if err == nil || errors.Is(err, context.Canceled) {
 			return

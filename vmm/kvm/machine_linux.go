@@ -38,9 +38,10 @@ type machine struct {
 }
 
 type reply struct {
-	file *os.File
-	diff bool
-	err  error
+	file   *os.File
+	frozen bool // only that: the last word is to come
+	diff   bool
+	err    error
 }
 
 func newMachine(proc *process.Process, s socket, log *console.Log, text *os.File) *machine {
@@ -107,6 +108,13 @@ func (m *machine) listen() {
 		case dialed, done:
 			m.reply(msg, f)
 			f = nil
+		case frozen:
+			m.mu.Lock()
+			c := m.waiting[msg.ID]
+			m.mu.Unlock()
+			if c != nil && len(c) == 0 { // there is room for the last word always, whatever the process says
+				c <- reply{frozen: true}
+			}
 		case stream:
 			m.incoming(msg, f)
 			f = nil
@@ -142,7 +150,7 @@ func textError(s string) error {
 
 // request sends a message and makes a channel for its answer.
 func (m *machine) request(msg message, files ...*os.File) (uint64, chan reply, error) {
-	c := make(chan reply, 1)
+	c := make(chan reply, 2) // a save has two
 	m.mu.Lock()
 	m.nextID++
 	id := m.nextID
@@ -176,7 +184,7 @@ func (m *machine) reply(msg message, f *os.File) {
 		}
 		return
 	}
-	c <- reply{f, msg.Diff, textError(msg.Error)}
+	c <- reply{file: f, diff: msg.Diff, err: textError(msg.Error)}
 }
 
 // watch leaves nothing behind once the process has ended.
@@ -238,27 +246,34 @@ func (m *machine) Err() error {
 }
 
 func (m *machine) Pause(ctx context.Context) error {
-	_, err := m.do(ctx, message{Kind: pause})
+	_, err := m.do(ctx, message{Kind: pause}, nil)
 	return err
 }
 
 func (m *machine) Resume(ctx context.Context) error {
-	_, err := m.do(ctx, message{Kind: resume})
+	_, err := m.do(ctx, message{Kind: resume}, nil)
 	return err
 }
 
-// do asks for something and waits until it is done.
-func (m *machine) do(ctx context.Context, msg message, files ...*os.File) (reply, error) {
+// do asks for something and waits until it is done. onFrozen, which may be nil, is for a save.
+func (m *machine) do(ctx context.Context, msg message, onFrozen func(), files ...*os.File) (reply, error) {
 	id, answer, err := m.request(msg, files...)
-	if err == nil {
+	for err == nil {
 		select {
 		case r := <-answer:
-			return r, r.err
+			if !r.frozen {
+				return r, r.err
+			}
+			if onFrozen != nil {
+				onFrozen()
+			}
+			continue
 		case <-ctx.Done():
 			m.forget(id)
 			return reply{}, ctx.Err()
 		case <-m.done:
 		}
+		break
 	}
 	return reply{}, fmt.Errorf("machine has ended: %w", link.ErrClosed)
 }

@@ -202,7 +202,7 @@ func (s *server) save(m message, files []*os.File) {
 	answer := message{Kind: done, ID: m.ID}
 	if len(files) < 2 {
 		answer.Error = errMessage.Error()
-	} else if diff, err := s.board.Snapshot(board.Snapshot{RAM: files[0], State: files[1], Tops: files[2:], Stay: m.Stay}); err != nil {
+	} else if diff, err := s.board.Snapshot(board.Snapshot{RAM: files[0], State: files[1], Tops: files[2:], Stay: m.Stay, Frozen: func() { s.tell(message{Kind: frozen, ID: m.ID}) }}); err != nil {
 		answer.Error = err.Error()
 	} else {
 		answer.Diff = diff

@@ -51,7 +51,7 @@ func (m *machine) snapshot(ctx context.Context, s vmm.SnapshotConfig) error {
 		}
 		files = append(files, f...)
 	}
-	r, err := m.do(ctx, message{Kind: save, Stay: s.Stay}, files...)
+	r, err := m.do(ctx, message{Kind: save, Stay: s.Stay}, s.Frozen, files...)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ const (
 	started kind = "started" // Error, and Damaged when it is the fault of a snapshot's files
 	dialed  kind = "dialed"  // ID, Error or a descriptor
 	stream  kind = "stream"  // ID, Port, a descriptor: the guest opens a stream
+	frozen  kind = "frozen"  // ID of a save: the machine goes on, and what was frozen is being written
 	done    kind = "done"    // ID of a pause, resume or save; Error; Diff
 	fault   kind = "fault"   // Error: a device has stopped
 	ended   kind = "ended"   // End, Error

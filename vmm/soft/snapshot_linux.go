@@ -111,6 +111,9 @@ func (m *machine) snapshot(ctx context.Context, s vmm.SnapshotConfig) (err error
 	if err != nil {
 		return err
 	}
+	if s.Frozen != nil {
+		s.Frozen()
+	}
 	if err := errors.Join(stream.Sync(), m.disks.syncFrozen()); err != nil {
 		return err
 	}

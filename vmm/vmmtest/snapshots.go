@@ -36,8 +36,12 @@ func snapshots(t *testing.T, b vmm.Backend, o Options) {
 	take := func(m *machine) string {
 		t.Helper()
 		dir := t.TempDir()
-		if err := m.Machine.(vmm.Snapshotter).Snapshot(within(t, callTime), vmm.SnapshotConfig{Dir: dir}); err != nil {
+		frozen := 0
+		if err := m.Machine.(vmm.Snapshotter).Snapshot(within(t, callTime), vmm.SnapshotConfig{Dir: dir, Frozen: func() { frozen++ }}); err != nil {
 			t.Fatal(err)
+		}
+		if frozen != 1 {
+			t.Errorf("was told %d times that it is frozen", frozen)
 		}
 		return dir
 	}

@@ -35,6 +35,8 @@ type Snapshot struct {
 	State *os.File   // an empty file, gets all the rest
 	Tops  []*os.File // one for each disk that is written: it is frozen, and what comes goes here. The machine makes copies.
 	Stay  bool       // at rest
+	// Frozen is called when the machine goes on, before anything is written; it may be nil.
+	Frozen func()
 }
 
 // Snapshot freezes the machine, lets it go on and writes what was frozen. diff says that the memory is only what differs from that of the first snapshot of
@@ -52,6 +54,9 @@ func (b *Board) Snapshot(s Snapshot) (diff bool, err error) {
 		return false, err
 	}
 	defer memory.close()
+	if s.Frozen != nil {
+		s.Frozen()
+	}
 	if err := memory.write(s.RAM, int64(len(b.ram.bytes))); err != nil {
 		return false, fmt.Errorf("write memory: %w", err)
 	}

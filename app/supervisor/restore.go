@@ -1,0 +1,147 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"capsid/app/session"
+	"capsid/app/snapshot"
+	"capsid/guest/control"
+	"capsid/proxy/dns"
+	"capsid/vmm"
+)
+
+// origin is the snapshot that a session goes on from; nil: its machine boots.
+type origin struct {
+	*snapshot.Snapshot
+	share []byte
+	names []dns.Binding
+}
+
+// openOrigin opens and checks the snapshot that the session goes on from. Of a snapshot of the disk alone only the disk is taken, which is in the session's folder by now.
+func (s *Supervisor) openOrigin(ctx context.Context) (*origin, error) {
+	ref := s.sess.Parent
+	if ref == nil || ref.Snapshot == "" {
+		return nil, nil
+	}
+	detail, end := s.state.step("check snapshot")
+	detail(ref.Snapshot)
+	kept, err := snapshot.Open(filepath.Join(snapshot.Folder(s.cfg.Paths.Folder(ref.Session)), ref.Snapshot))
+	if err != nil {
+		return nil, err
+	}
+	if err := kept.VerifyOnce(ctx, s.record(kept.Ref()), nil); err != nil {
+		return nil, err
+	}
+	end()
+	if kept.Manifest.Kind != snapshot.Memory {
+		return nil, nil
+	}
+	if name := s.backend.Name(); kept.Manifest.Backend != name {
+		return nil, &session.Error{Message: fmt.Sprintf("snapshot %s was taken on the backend %s, and %s runs here", ref, kept.Manifest.Backend, name), Hint: "capsid doctor shows why"}
+	}
+	me, err := GuestUser()
+	if err != nil {
+		return nil, err
+	}
+	if kept.Manifest.User != me {
+		return nil, &session.Error{Message: fmt.Sprintf("snapshot %s is of the user %s, not of %s", ref, kept.Manifest.User.Name, me.Name), Hint: "only who took it can restore it"}
+	}
+	from := &origin{Snapshot: kept}
+	if s.sess.Workspace != "" {
+		if from.share, err = readBounded(kept.Path(shareFile), maxShareState); err != nil {
+			return nil, err
+		}
+	}
+	data, err := readBounded(kept.Path(namesFile), maxNames)
+	if err == nil {
+		err = json.Unmarshal(data, &from.names)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", namesFile, err)
+	}
+	return from, nil
+}
+
+// The bounds of what is read of a snapshot: those of what writes it, about.
+const (
+	maxShareState = 257 << 20
+	maxNames      = 64 << 20
+)
+
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s has more than %d bytes", path, limit)
+	}
+	return data, err
+}
+
+// restore makes the machine that goes on where the snapshot was taken. It rests.
+func (s *Supervisor) restore(ctx context.Context, from *origin, cfg vmm.Config) (vmm.Machine, error) {
+	restorer, ok := s.backend.(vmm.Restorer)
+	if !ok {
+		return nil, &session.Error{Message: "the backend " + s.backend.Name() + " cannot restore snapshots", Hint: "capsid doctor shows the backends"}
+	}
+	// What an earlier machine of this session left; the new one has its own.
+	if err := os.Remove(filepath.Join(s.folder, "ram.base")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	return restorer.Restore(ctx, cfg, from.Dir)
+}
+
+// renew lets the restored machine run, as a machine of its own before any of its programs goes on.
+func (s *Supervisor) renew(ctx context.Context) error {
+	_, end := s.state.step("renew")
+	limit, cancel := context.WithTimeoutCause(ctx, setupTime, fmt.Errorf("the guest did not take its identity within %v", setupTime))
+	defer cancel()
+	entropy := make([]byte, 64)
+	rand.Read(entropy)
+	err := s.control.Renew(limit, control.Identity{Entropy: entropy, Hostname: s.sess.Name, Time: time.Now(), Env: environment(s.agent)})
+	if err == nil {
+		err = s.control.Thaw(limit)
+	}
+	if err != nil {
+		return s.startFault(ctx, "renew", err, limit)
+	}
+	end()
+	if lost := s.lostFiles(); lost > 0 {
+		s.notice("error", fmt.Sprintf("%d files that were open in the machine are not in the workspace any more: programs get ESTALE from them", lost))
+	}
+	return nil
+}
+
+func (s *Supervisor) lostFiles() int {
+	if s.share == nil {
+		return 0
+	}
+	return s.share.process.Lost()
+}
+
+// goOn shows what runs in the restored machine.
+func (s *Supervisor) goOn(ctx context.Context) error {
+	list, err := s.lookAtTerminals(ctx)
+	if err != nil {
+		return s.startFault(ctx, "terminals", err, ctx)
+	}
+	for _, t := range list {
+		if t.Running {
+			s.watchTerminal(t.Name)
+		}
+	}
+	s.state.change(func(st *session.Status) { st.Defences = s.defences(s.share, control.SetupResult{}) })
+	s.nowUp()
+	return nil
+}
