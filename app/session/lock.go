@@ -19,12 +19,21 @@ func tryLock(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
+	for errors.Is(err, unix.EWOULDBLOCK) && flock(f, unix.LOCK_SH|unix.LOCK_NB) == nil {
+		err = flock(f, unix.LOCK_EX|unix.LOCK_NB) // a probe was in the way, for a moment
+	}
+	if err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, nil
 		}
 		return nil, &os.PathError{Op: "lock", Path: path, Err: err}
+	}
+	// The process whose number the file has is gone, and the number may be another's by now: nobody may end that one for it.
+	if err := f.Truncate(0); err != nil {
+		f.Close()
+		return nil, err
 	}
 	return f, nil
 }

@@ -46,14 +46,10 @@ func unknown(name string) error {
 	return &session.Error{Message: fmt.Sprintf("no snapshot %q", name), Hint: "capsid snapshots lists them", Kind: ErrUnknown}
 }
 
-// Refused is the error for removing a snapshot that others came from.
-func Refused(name string, children []Ref) error {
-	names := make([]string, len(children))
-	for i, c := range children {
-		names[i] = c.String()
-	}
+// Refused is the error for removing a snapshot that others came from, given by what people call them.
+func Refused(name string, children []string) error {
 	return &session.Error{
-		Message: fmt.Sprintf("snapshot %q has children: %s", name, strings.Join(names, ", ")),
+		Message: fmt.Sprintf("snapshot %q has children: %s", name, strings.Join(children, ", ")),
 		Hint:    "remove them first, or all together with --cascade", Kind: ErrChildren,
 	}
 }

@@ -53,7 +53,11 @@ func remove(dir string, children []Ref, at step) error {
 		return err
 	}
 	if len(children) > 0 {
-		return Refused(name, children)
+		names := make([]string, len(children))
+		for i, c := range children {
+			names[i] = c.String()
+		}
+		return Refused(name, names)
 	}
 	if err := discard(filepath.Clean(folder), name, at); err != nil {
 		if errors.Is(err, os.ErrNotExist) {

@@ -198,6 +198,15 @@ func List(folder string) ([]*Snapshot, error) {
 
 // Find returns the snapshot of a session that has this name, or whose name alone begins so. A broken one is an error.
 func Find(folder, key string) (*Snapshot, error) {
+	s, err := Lookup(folder, key)
+	if err == nil && s.Broken != nil {
+		return nil, s.Broken
+	}
+	return s, err
+}
+
+// Lookup is Find, but returns broken ones too: they can be removed.
+func Lookup(folder, key string) (*Snapshot, error) {
 	list, err := List(folder)
 	if err != nil {
 		return nil, err
@@ -221,10 +230,18 @@ func Find(folder, key string) (*Snapshot, error) {
 			names = append(names, s.Name)
 		}
 		return nil, &session.Error{Message: fmt.Sprintf("%q could be any of %s", key, strings.Join(names, ", ")), Hint: "write more of it", Kind: ErrUnknown}
-	case found[0].Broken != nil:
-		return nil, found[0].Broken
 	}
 	return found[0], nil
+}
+
+// FreeName is the first of prefix1, prefix2 and so on that none of a session's snapshots has.
+func FreeName(list []*Snapshot, prefix string) string {
+	for n := 1; ; n++ {
+		name := fmt.Sprint(prefix, n)
+		if !slices.ContainsFunc(list, func(s *Snapshot) bool { return s.Name == name }) {
+			return name
+		}
+	}
 }
 
 // VerifyOnce is Verify, but for a snapshot that was verified before and was not written to since; see package verified, also for record.
