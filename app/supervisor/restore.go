@@ -47,12 +47,8 @@ func (s *Supervisor) openOrigin(ctx context.Context) (*origin, error) {
 	if name := s.backend.Name(); kept.Manifest.Backend != name {
 		return nil, &session.Error{Message: fmt.Sprintf("snapshot %s was taken on the backend %s, and %s runs here", ref, kept.Manifest.Backend, name), Hint: "capsid doctor shows why"}
 	}
-	me, err := GuestUser()
-	if err != nil {
-		return nil, err
-	}
-	if kept.Manifest.User != me {
-		return nil, &session.Error{Message: fmt.Sprintf("snapshot %s is of the user %s, not of %s", ref, kept.Manifest.User.Name, me.Name), Hint: "only who took it can restore it"}
+	if kept.Manifest.User != s.user {
+		return nil, &session.Error{Message: fmt.Sprintf("snapshot %s is of the user %s, not of %s", ref, kept.Manifest.User.Name, s.user.Name), Hint: "only who took it can restore it"}
 	}
 	from := &origin{Snapshot: kept}
 	if s.sess.Workspace != "" {

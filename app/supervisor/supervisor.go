@@ -99,6 +99,10 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	s.state = newKeeper(session.Status{Session: s.sess, State: session.Starting, PID: os.Getpid(), Started: time.Now().UTC()}, s.folder, s.hub, s.log)
 	defer s.down.run()
+	if s.user, err = GuestUser(); err != nil {
+		s.end(err)
+		return tellReady(cfg.Ready, err)
+	}
 	if err := s.openPolicy(); err != nil {
 		s.end(err)
 		return tellReady(cfg.Ready, err)
