@@ -9,14 +9,11 @@ import (
 	"capsid/guest/control"
 )
 
-// each runs do for every session that is named, also when one fails; the first error is the command's.
-func (c *cli) each(keys []string, do func(*session.Store, session.Status) error) error {
+// all runs do for every argument, also when one fails; the first error is the command's.
+func (c *cli) all(args []string, do func(arg string) error) error {
 	var first error
-	for _, key := range keys {
-		store, st, err := c.find(key)
-		if err == nil {
-			err = do(store, st)
-		}
+	for _, arg := range args {
+		err := do(arg)
 		if err != nil && first != nil {
 			c.fail(err)
 		} else if err != nil {
@@ -30,21 +27,15 @@ func (c *cli) killCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "kill ID...", Short: "End sessions: power their machines off", Args: between(1, -1, "the ID or name of a session"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.each(args, func(store *session.Store, st session.Status) error { return store.Kill(cmd.Context(), st.ID) })
+			return c.all(args, func(key string) error {
+				store, st, err := c.find(key)
+				if err != nil {
+					return err
+				}
+				return store.Kill(cmd.Context(), st.ID)
+			})
 		},
 	}
-}
-
-func (c *cli) rmCmd() *cobra.Command {
-	var force bool
-	cmd := &cobra.Command{
-		Use: "rm ID...", Short: "Remove ended sessions and all that they wrote outside their workspace", Args: between(1, -1, "the ID or name of a session"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.each(args, func(store *session.Store, st session.Status) error { return store.Remove(st.ID, force) })
-		},
-	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "end a session that runs first")
-	return cmd
 }
 
 func (c *cli) pauseCmd() *cobra.Command {
@@ -56,19 +47,6 @@ func (c *cli) pauseCmd() *cobra.Command {
 				return err
 			}
 			return client.Pause(cmd.Context())
-		},
-	}
-}
-
-func (c *cli) resumeCmd() *cobra.Command {
-	return &cobra.Command{
-		Use: "resume ID", Short: "Let a paused session go on", Args: exactly(1, "the ID or name of a session"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, _, err := c.running(args[0])
-			if err != nil {
-				return err
-			}
-			return client.Resume(cmd.Context())
 		},
 	}
 }

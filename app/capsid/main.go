@@ -97,13 +97,22 @@ func (c *cli) running(key string) (*session.Client, session.Status, error) {
 	if err != nil {
 		return nil, st, err
 	}
+	client, err := clientOf(store, st)
+	return client, st, err
+}
+
+// clientOf is the client of a session that runs.
+func clientOf(store *session.Store, st session.Status) (*session.Client, error) {
+	hint := "capsid new " + st.Agent + " starts another"
 	switch st.State {
-	case session.Starting:
-		return nil, st, &session.Error{Message: "session " + st.Name + " is still starting", Hint: "capsid ps shows when it is up", Kind: session.ErrNotRunning}
 	case session.Running, session.Paused:
-		return store.Client(st.ID), st, nil
+		return store.Client(st.ID), nil
+	case session.Starting:
+		return nil, &session.Error{Message: "session " + st.Name + " is still starting", Hint: "capsid ps shows when it is up", Kind: session.ErrNotRunning}
+	case session.Suspended:
+		hint = "capsid resume " + st.Name + " brings it back"
 	}
-	return nil, st, &session.Error{Message: "session " + st.Name + " is " + string(st.State), Hint: "capsid new " + st.Agent + " starts another", Kind: session.ErrNotRunning}
+	return nil, &session.Error{Message: "session " + st.Name + " is " + string(st.State), Hint: hint, Kind: session.ErrNotRunning}
 }
 
 func newRoot(t *term) *cobra.Command {
@@ -135,7 +144,8 @@ capsid alone opens the desktop. An ID may be a name or the beginning of one.`,
 			root.AddCommand(cmd)
 		}
 	}
-	add("sessions", c.newCmd(), c.psCmd(), c.attachCmd(), c.runCmd(), c.killCmd(), c.rmCmd(), c.pauseCmd(), c.resumeCmd(), c.sshCmd(), c.cpCmd())
+	add("sessions", c.newCmd(), c.psCmd(), c.attachCmd(), c.runCmd(), c.killCmd(), c.rmCmd(), c.pauseCmd(), c.resumeCmd(), c.suspendCmd(), c.snapshotCmd(), c.snapshotsCmd(),
+		c.restoreCmd(), c.forkCmd(), c.sshCmd(), c.cpCmd())
 	add("network", c.logCmd(), c.decideCmd("allow"), c.decideCmd("block"), c.policyCmd())
 	add("host", c.imageCmd(), c.doctorCmd(), c.tourCmd(), c.versionCmd())
 	root.AddCommand(c.superviseCmd(), c.shareServeCmd(), c.sshStdioCmd())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -117,17 +118,30 @@ func (c *cli) start(cmd *cobra.Command, o session.StartOptions, yes, detach bool
 		break
 	}
 	if err != nil {
-		for _, line := range st.Console {
-			c.note("  | %s", plain(line))
-		}
-		if cmd.Context().Err() != nil {
-			return errors.New("interrupted; nothing of the session is left")
-		}
-		return err
+		return c.notUp(cmd.Context(), st, err, "nothing of the session is left")
 	}
-	if detach || !isTerminal(c.in) || !isTerminal(c.outFile) {
+	return c.sitDown(cmd.Context(), store, st, detach)
+}
+
+// notUp says why a session did not come up, and what is left of it when that was the person's will.
+func (c *cli) notUp(ctx context.Context, st session.Status, err error, left string) error {
+	for _, line := range st.Console {
+		c.note("  | %s", plain(line))
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted; " + left)
+	}
+	return err
+}
+
+// sitDown attaches to a session that has come up, where there is a terminal to do it with.
+func (c *cli) sitDown(ctx context.Context, store *session.Store, st session.Status, detach bool) error {
+	if detach || !c.sits() {
 		_, err := fmt.Fprintln(c.out, st.ID)
 		return err
 	}
-	return c.attach(cmd.Context(), store.Client(st.ID), st, session.MainTerminal)
+	return c.attach(ctx, store.Client(st.ID), st, session.MainTerminal)
 }
+
+// sits reports whether a person can attach from here.
+func (c *cli) sits() bool { return isTerminal(c.in) && isTerminal(c.outFile) }

@@ -19,6 +19,7 @@ import (
 
 	"capsid/app/backend"
 	"capsid/app/session"
+	"capsid/app/snapshot"
 	"capsid/guest/image"
 )
 
@@ -64,6 +65,8 @@ func runScripts(t *testing.T, glob string) {
 			"gone":      cmdGone,
 			"superkill": cmdSuperkill,
 			"nothing":   cmdNothing,
+			"keep":      cmdKeep,
+			"damage":    cmdDamage,
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
@@ -226,21 +229,67 @@ func cmdSession(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("WORKSPACE", shared.st.Workspace)
 }
 
-// fake makes the folder of a session without a supervisor: "fake ID NAME STATE". "fake images" links the real images.
+// fake makes the folder of a session without a supervisor: "fake ID NAME STATE [ID/SNAPSHOT]", the last being what it came from. One that has ended has a disk. "fake images" links the
+// real images.
 func cmdFake(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 1 && args[0] == "images" {
 		ts.Check(linkImages(ts.Getenv))
 		return
 	}
-	if len(args) != 3 {
-		ts.Fatalf("usage: fake ID NAME STATE")
+	if len(args) < 3 {
+		ts.Fatalf("usage: fake ID NAME STATE [ID/SNAPSHOT]")
 	}
 	dir := filepath.Join(ts.Getenv("XDG_STATE_HOME"), "capsid", "sessions", args[0])
 	ts.Check(os.MkdirAll(dir, 0o700))
-	st := session.Status{Session: session.Session{ID: args[0], Name: args[1], Agent: "shell", Created: time.Now()}, State: session.State(args[2]), PID: 1, Started: time.Now()}
+	st := session.Status{Session: session.Session{ID: args[0], Name: args[1], Agent: "shell", Backend: "soft", Created: time.Now()}, State: session.State(args[2]), PID: 1, Started: time.Now()}
+	if len(args) == 4 {
+		st.Parent = refOf(args[3])
+	}
+	if st.State == session.Suspended {
+		st.Suspended = "suspended-1"
+	}
 	ts.Check(session.WriteJSON(filepath.Join(dir, "session.json"), st.Session))
 	ts.Check(session.WriteJSON(filepath.Join(dir, "status.json"), st))
 	ts.Check(os.WriteFile(filepath.Join(dir, "lock"), []byte("1\n"), 0o600))
+	if st.State == session.Stopped || st.State == session.Suspended {
+		bottom, err := snapshot.NewDisk(dir)
+		ts.Check(err)
+		ts.Check(os.WriteFile(bottom, make([]byte, 1<<20), 0o600))
+	}
+}
+
+func refOf(text string) *snapshot.Ref {
+	id, name, _ := strings.Cut(text, "/")
+	return &snapshot.Ref{Session: id, Snapshot: name}
+}
+
+// keep makes a snapshot with 1 MiB of memory, which is its own, and the disk of a session that fake made: "keep ID/NAME [NOTE] [ID/SNAPSHOT]", the last being what it came from.
+func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
+	ref := refOf(args[0])
+	home := filepath.Join(ts.Getenv("XDG_STATE_HOME"), "capsid", "sessions", ref.Session)
+	draft, err := snapshot.New(snapshot.Folder(home), ref.Snapshot)
+	ts.Check(err)
+	defer draft.Abort()
+	layers, err := snapshot.Layers(home)
+	ts.Check(err)
+	names, err := snapshot.LinkLayers(context.Background(), draft.Dir(), "disk", layers...)
+	ts.Check(err)
+	ts.Check(os.WriteFile(filepath.Join(draft.Dir(), "ram"), make([]byte, 1<<20), 0o600))
+	m := snapshot.Manifest{Session: session.Session{ID: ref.Session, Name: "kept"}, Backend: "soft", Kind: snapshot.Memory, Disks: [][]string{names}}
+	if len(args) > 1 {
+		m.Note = args[1]
+	}
+	if len(args) > 2 {
+		m.Parent = refOf(args[2])
+	}
+	_, err = draft.Commit(context.Background(), m, nil)
+	ts.Check(err)
+}
+
+// damage cuts a file of a snapshot short: "damage ID/NAME".
+func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
+	ref := refOf(args[0])
+	ts.Check(os.Truncate(filepath.Join(ts.Getenv("XDG_STATE_HOME"), "capsid", "sessions", ref.Session, "snapshots", ref.Snapshot, "ram"), 1000))
 }
 
 // tinyfs mounts a file system of 4 MiB on a folder.

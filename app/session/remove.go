@@ -44,7 +44,7 @@ func (s *Store) Kill(ctx context.Context, id string) error {
 	}
 	limit, cancel := context.WithTimeout(ctx, killTime)
 	defer cancel()
-	if err := s.Client(id).Kill(limit); err == nil && s.awaitDead(limit, id) == nil {
+	if err := s.Client(id).Kill(limit); err == nil && s.AwaitEnd(limit, id) == nil {
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -53,8 +53,8 @@ func (s *Store) Kill(ctx context.Context, id string) error {
 	return s.slay(id)
 }
 
-// awaitDead returns when no supervisor holds the session's lock.
-func (s *Store) awaitDead(ctx context.Context, id string) error {
+// AwaitEnd returns when no supervisor holds the session's lock: one that has told its last status may take a moment to end.
+func (s *Store) AwaitEnd(ctx context.Context, id string) error {
 	free := make(chan error, 1)
 	go func() {
 		f, err := os.OpenFile(filepath.Join(s.paths.Folder(id), lockName), os.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -87,7 +87,7 @@ func (s *Store) slay(id string) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), killTime)
 	defer cancel()
-	if err := s.awaitDead(ctx, id); err != nil {
+	if err := s.AwaitEnd(ctx, id); err != nil {
 		return fmt.Errorf("the supervisor of session %s (process %d) cannot be ended: %w", id, pid, err)
 	}
 	return nil

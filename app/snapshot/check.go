@@ -42,6 +42,14 @@ func CheckName(name string) error {
 	}
 }
 
+// CheckNote says whether this may be a snapshot's note: one line.
+func CheckNote(note string) error {
+	if showable(note) {
+		return nil
+	}
+	return &session.Error{Message: "the note cannot be kept", Hint: fmt.Sprintf("use one line of at most %d bytes", maxText)}
+}
+
 func validName(name string) bool {
 	return namePattern.MatchString(name) && !strings.Contains(name, "..")
 }
