@@ -15,6 +15,7 @@ import (
 type descriptors struct {
 	kernel, initrd     int  // unless the machine is restored
 	restored           bool // waits for what it was, and then for its owner
+	memory             int
 	link, console, qmp int
 	disks              []int // of the file, or of the socket to our server
 }
@@ -35,6 +36,7 @@ func args(a arch, cfg vmm.Config, fd descriptors) []string {
 		"-cpu", a.cpu,
 		"-smp", itoa(cfg.CPUs),
 		"-m", strconv.FormatInt(cfg.Memory>>20, 10)+"M",
+		"-object", fmt.Sprintf("memory-backend-file,id=memory,size=%dM,mem-path=%s,share=on", cfg.Memory>>20, procFile(fd.memory)), "-machine", "memory-backend=memory",
 		"-chardev", socket("qmp", fd.qmp), "-mon", "chardev=qmp,mode=control",
 		"-chardev", socket("console", fd.console), "-serial", "chardev:console",
 		"-chardev", socket("link", fd.link),

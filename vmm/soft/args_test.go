@@ -14,7 +14,7 @@ func TestArgs(t *testing.T) {
 		Name: "a, b", Cmdline: "extra=1", CPUs: 3, Memory: 1 << 30,
 		Disks: []vmm.Disk{{Path: "/root,fs", ReadOnly: true}, {Path: "/data"}},
 	}
-	fd := descriptors{kernel: 3, initrd: 4, disks: []int{5, 6}, link: 7, console: 8, qmp: 9}
+	fd := descriptors{kernel: 3, initrd: 4, memory: 10, disks: []int{5, 6}, link: 7, console: 8, qmp: 9}
 	tests := []struct {
 		arch string
 		want []string // each is an option and its value
@@ -22,7 +22,7 @@ func TestArgs(t *testing.T) {
 	}{
 		{"amd64", []string{
 			"-name capsid a,, b",
-			"-smp 3", "-m 1024M",
+			"-smp 3", "-m 1024M", "-object memory-backend-file,id=memory,size=1024M,mem-path=/proc/self/fd/10,share=on", "-machine memory-backend=memory",
 			"-kernel /proc/self/fd/3", "-initrd /proc/self/fd/4",
 			"-chardev socket,id=link,fd=7", "-chardev socket,id=console,fd=8", "-chardev socket,id=qmp,fd=9",
 			"-device virtserialport,chardev=link,name=capsid.link",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type machine struct {
 	info    vmm.Info
 	cfg     vmm.Config
 	proc    *process.Process
+	memory  *os.File // what QEMU maps
 	mux     *link.Mux
 	mon     *monitor
 	console *console.Log
@@ -87,6 +89,7 @@ func (m *machine) watch() {
 	m.reading.Wait()
 	m.console.Close()
 	m.disks.close()
+	m.memory.Close()
 
 	m.mu.Lock()
 	m.err = m.cause(cut)

@@ -32,7 +32,7 @@ func (b Backend) Restore(ctx context.Context, cfg vmm.Config, dir string) (vmm.M
 	if err := compare(cfg, probe.Detail, dir, stream); err != nil {
 		return nil, fmt.Errorf("%w: %w", vmm.ErrSnapshot, err)
 	}
-	m, err := launch(ctx, a, path, cfg, stream)
+	m, err := launch(ctx, a, path, cfg, dir)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", vmm.ErrStart, err)
 	}
@@ -92,12 +92,17 @@ func readDescribed(path string) (d described, err error) {
 	return d, nil
 }
 
-// load has QEMU become what f holds. It rests afterwards. QEMU ends when it cannot.
-func (m *machine) load(ctx context.Context, f *os.File) error {
+// load has QEMU become what a snapshot's stream holds; its memory is that already. It rests afterwards. QEMU ends when it cannot.
+func (m *machine) load(ctx context.Context, dir string) error {
+	f, err := os.Open(filepath.Join(dir, streamFile))
+	if err != nil {
+		return fmt.Errorf("%w: %w", vmm.ErrSnapshot, err)
+	}
+	defer f.Close()
 	if err := m.prepare(ctx, f); err != nil {
 		return err
 	}
-	_, err := m.mon.call(ctx, "migrate-incoming", map[string]string{"uri": "fd:" + fdName}, nil)
+	_, err = m.mon.call(ctx, "migrate-incoming", map[string]string{"uri": "fd:" + fdName}, nil)
 	if err == nil {
 		err = m.migration(ctx)
 	}

@@ -15,12 +15,13 @@ import (
 	"capsid/vmm/disk"
 )
 
-// The files of a snapshot: QEMU's migration stream, which holds memory and devices, and what it is of. The latter is written last.
+// The files of a snapshot: the memory, in which holes are zeros; QEMU's migration stream, which holds the devices; and what they are of, which is written last.
 const (
+	memoryFile  = "ram"
 	streamFile  = "qemu"
 	machineFile = "machine.json"
 
-	formatVersion = 1
+	formatVersion = 2
 	maxDescribed  = 64 << 10 // bytes of machineFile
 )
 
@@ -65,7 +66,7 @@ func over(status string) bool {
 // cancelTime bounds what is to be done after a snapshot was given up.
 const cancelTime = 10 * time.Second
 
-// Snapshot is that of vmm.Snapshotter. The machine rests until QEMU has written memory and devices.
+// Snapshot is that of vmm.Snapshotter. The machine rests until its memory and its devices are written.
 func (m *machine) Snapshot(ctx context.Context, s vmm.SnapshotConfig) error {
 	m.turn.Lock()
 	defer m.turn.Unlock()
@@ -99,6 +100,13 @@ func (m *machine) snapshot(ctx context.Context, s vmm.SnapshotConfig) (err error
 		return err
 	}
 	err = m.save(ctx, stream)
+	var memory *os.File
+	if err == nil {
+		memory, err = m.saveMemory(ctx, s.Dir)
+	}
+	if memory != nil {
+		defer memory.Close()
+	}
 	if err == nil {
 		tops, err = m.disks.freeze(tops)
 	}
@@ -114,7 +122,7 @@ func (m *machine) snapshot(ctx context.Context, s vmm.SnapshotConfig) (err error
 	if s.Frozen != nil {
 		s.Frozen()
 	}
-	if err := errors.Join(stream.Sync(), m.disks.syncFrozen()); err != nil {
+	if err := errors.Join(stream.Sync(), memory.Sync(), m.disks.syncFrozen()); err != nil {
 		return err
 	}
 	info, err := stream.Stat()
@@ -180,7 +188,7 @@ func (m *machine) goOn(ctx context.Context) error {
 	}
 }
 
-// save has QEMU write memory and devices to f and waits for it.
+// save has QEMU write its devices to f and waits for it.
 func (m *machine) save(ctx context.Context, f *os.File) error {
 	if err := m.prepare(ctx, f); err != nil {
 		return err
@@ -212,7 +220,10 @@ func (m *machine) prepare(ctx context.Context, f *os.File) error {
 	case <-m.migrated: // one that was given up
 	default:
 	}
-	events := map[string]any{"capabilities": []any{map[string]any{"capability": "events", "state": true}}}
+	events := map[string]any{"capabilities": []any{
+		map[string]any{"capability": "events", "state": true},
+		map[string]any{"capability": "x-ignore-shared", "state": true},
+	}}
 	if _, err := m.mon.call(ctx, "migrate-set-capabilities", events, nil); err != nil {
 		return err
 	}

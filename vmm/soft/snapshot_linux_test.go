@@ -109,7 +109,7 @@ func TestCompare(t *testing.T) {
 	}{
 		{"", func(*described) {}},
 		{"format", func(d *described) { d.Format = "other" }},
-		{"version 2", func(d *described) { d.Version = 2 }},
+		{"version 3", func(d *described) { d.Version = 3 }},
 		{"processor", func(d *described) { d.Arch = "vax" }},
 		{"QEMU 1.0", func(d *described) { d.QEMU = "QEMU 1.0" }},
 		{"3 processors", func(d *described) { d.CPUs = 3 }},

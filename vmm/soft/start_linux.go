@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"capsid/guest/link"
 	"capsid/vmm"
 	"capsid/vmm/console"
@@ -25,7 +27,7 @@ func (b Backend) Start(ctx context.Context, cfg vmm.Config) (vmm.Machine, error)
 	if !probe.Usable {
 		return nil, fmt.Errorf("%w: %s (%s)", vmm.ErrStart, probe.Reason, probe.Fix)
 	}
-	m, err := launch(ctx, a, path, cfg, nil)
+	m, err := launch(ctx, a, path, cfg, "")
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", vmm.ErrStart, err)
 	}
@@ -33,9 +35,9 @@ func (b Backend) Start(ctx context.Context, cfg vmm.Config) (vmm.Machine, error)
 	return m, nil
 }
 
-// launch opens all that QEMU gets, runs it and waits for its greeting, and has it load what it was when it is restored from a file. What was made is undone when
-// a later step fails.
-func launch(ctx context.Context, a arch, path string, cfg vmm.Config, from *os.File) (_ *machine, err error) {
+// launch opens all that QEMU gets, runs it and waits for its greeting, and has it load what it was when it is restored from a snapshot's folder. What was made is
+// undone when a later step fails.
+func launch(ctx context.Context, a arch, path string, cfg vmm.Config, from string) (_ *machine, err error) {
 	var undo []func()
 	defer func() {
 		for i := len(undo) - 1; err != nil && i >= 0; i-- {
@@ -44,7 +46,7 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config, from *os.F
 	}()
 	h := &handout{}
 	defer h.close() // QEMU has its own copies by then
-	fd := descriptors{restored: from != nil}
+	fd := descriptors{restored: from != ""}
 	if !fd.restored {
 		for i, n := range []*int{&fd.kernel, &fd.initrd} {
 			f, err := openBootFile([]string{cfg.Kernel, cfg.Initrd}[i], cfg.Dir)
@@ -53,6 +55,14 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config, from *os.F
 			}
 			*n = h.add(f)
 		}
+	}
+	memory, err := newMemory(ctx, cfg.Memory, from)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() { memory.Close() })
+	if fd.memory, err = h.copy(memory); err != nil {
+		return nil, err
 	}
 	exports := &disks{}
 	undo = append(undo, exports.close)
@@ -78,7 +88,7 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config, from *os.F
 	undo = append(undo, proc.Kill)
 	h.close()
 
-	m := &machine{cfg: cfg, proc: proc, console: con, disks: exports, migrated: make(chan string, 1), done: make(chan struct{})}
+	m := &machine{cfg: cfg, proc: proc, memory: memory, console: con, disks: exports, migrated: make(chan string, 1), done: make(chan struct{})}
 	exports.serve(m.cut)
 	m.info = vmm.Info{PID: proc.PID(), Started: time.Now()}
 	m.mon = newMonitor(conns[2], m.event)
@@ -87,7 +97,7 @@ func launch(ctx context.Context, a arch, path string, cfg vmm.Config, from *os.F
 		return nil, m.explain(ctx, err)
 	}
 	newMux := func(c net.Conn) *link.Mux { return link.NewMux(c, link.Host) }
-	if from != nil {
+	if fd.restored {
 		if err := m.load(ctx, from); err != nil {
 			return nil, err
 		}
@@ -125,6 +135,15 @@ func (h *handout) open(path string, mode int) (int, error) {
 		return 0, err
 	}
 	return h.add(f), nil
+}
+
+// copy adds a file that stays open here.
+func (h *handout) copy(f *os.File) (int, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	return h.add(os.NewFile(uintptr(fd), f.Name())), nil
 }
 
 // socket makes a pair: one end is ours, the other QEMU's.
