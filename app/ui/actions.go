@@ -28,12 +28,19 @@ func (w *Window) menuOf(s *live) *fyne.Menu {
 		item("Open", true, func() { w.openSession(id) }),
 		item("Open a shell in it", st.State == session.Running, func() { w.openSession(id); w.newShellTab() }),
 	}
-	if st.State == session.Paused {
+	if st.State == session.Suspended {
+		items = append(items, item("Resume", s.busy() == "", func() { w.wake(s) }))
+	} else if st.State == session.Paused {
 		items = append(items, item("Resume", true, func() { w.resume(s) }))
 	} else {
 		items = append(items, item("Pause", st.State == session.Running, func() { w.pause(s) }))
 	}
 	items = append(items,
+		item("Suspend to disk", canSuspend(s), func() { w.openSession(id); w.suspend(s) }),
+		fyne.NewMenuItemSeparator(),
+		item("Snapshot…", canKeep(s), func() { w.openSession(id); w.askSnapshot(s) }),
+		item("Fork…", canKeep(s), func() { w.openSession(id); w.askForkNow(s) }),
+		item("Its snapshots and forks", true, func() { w.openSession(id); w.showPage(pageSnapshots) }),
 		fyne.NewMenuItemSeparator(),
 		item("Open its folder", st.Workspace != "", func() { w.openFolder(st.Workspace) }),
 		item("Copy the ssh command", alive, func() { w.copyText("capsid ssh " + st.Name) }),
@@ -69,6 +76,15 @@ func (w *Window) pause(s *live) {
 
 func (w *Window) resume(s *live) {
 	w.act(s, "Resuming "+s.st.Name+"…", s.st.Name+" runs again", func(c Client) error { return c.Resume(w.ctx) })
+}
+
+// resumeAny resumes what is paused, or suspended.
+func (w *Window) resumeAny(s *live) {
+	if s.st.State == session.Suspended {
+		w.wake(s)
+		return
+	}
+	w.resume(s)
 }
 
 func (w *Window) askStop(s *live) {

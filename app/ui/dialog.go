@@ -126,7 +126,9 @@ func (w *Window) confirm(title, text, yes string, l look, then func()) {
 	var d *dialogBox
 	no := w.button("Cancel", plain, func() { d.cancel() })
 	do := w.button(yes, l, func() { d.close(); then() })
-	d = w.dialog(title, nil, 420, paragraph(text), no, do)
+	body := paragraph(text)
+	w.probe.add("text", body, func() string { return text })
+	d = w.dialog(title, nil, 420, body, no, do)
 	w.win.Canvas().Focus(no)
 }
 

@@ -81,6 +81,8 @@ func stateColor(s session.State) color.NRGBA {
 		return colWarn
 	case session.Paused:
 		return colAccent
+	case session.Suspended:
+		return colAsleep
 	case session.Failed:
 		return colBad
 	}

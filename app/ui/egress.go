@@ -11,7 +11,7 @@ import (
 	"fyne.io/fyne/v2/widget"
 )
 
-// egress is the right side: what the selected session asks of the network, what was blocked, and what the session is.
+// egress is the right side: what the selected session asks of the network, what was blocked, its snapshots and forks, and what the session is.
 type egress struct {
 	w       *Window
 	root    fyne.CanvasObject
@@ -19,6 +19,7 @@ type egress struct {
 	stack   *fyne.Container
 	live    *livePage
 	blocked *blockedPage
+	tree    *treePage
 	about   *aboutPage
 	page    int
 }
@@ -26,18 +27,19 @@ type egress struct {
 const (
 	pageLive = iota
 	pageBlocked
+	pageSnapshots
 	pageAbout
 )
 
 func newEgress(w *Window) *egress {
-	e := &egress{w: w, live: newLivePage(w), blocked: newBlockedPage(w), about: newAboutPage(w)}
-	for i, title := range []string{"Live", "Blocked", "Session"} {
+	e := &egress{w: w, live: newLivePage(w), blocked: newBlockedPage(w), tree: newTreePage(w), about: newAboutPage(w)}
+	for i, title := range []string{"Live", "Blocked", "Snapshots", "Session"} {
 		t := &pageTab{title: title, tapped: func() { e.open(i) }}
 		t.ExtendBaseWidget(t)
 		w.probe.add("tab", t, t.name)
 		e.heads = append(e.heads, t)
 	}
-	e.stack = container.NewStack(e.live.root, e.blocked.root, e.about.root)
+	e.stack = container.NewStack(e.live.root, e.blocked.root, e.tree.root, e.about.root)
 	heads := container.New(row{gap: 2})
 	for _, t := range e.heads {
 		heads.Add(t)
@@ -55,6 +57,9 @@ func (e *egress) open(page int) {
 		t.Refresh()
 		show(e.stack.Objects[i], i == page)
 	}
+	if page == pageSnapshots {
+		e.tree.reload() // another program may have removed some
+	}
 	e.refresh()
 }
 
@@ -63,10 +68,12 @@ func (e *egress) show(s *live) {
 	if s == nil {
 		e.live.show(nil)
 		e.blocked.show(nil)
+		e.tree.show(nil)
 		e.about.show(nil)
 	} else {
 		e.live.show(s.traffic)
 		e.blocked.show(&s.blocked)
+		e.tree.show(s)
 		e.about.show(s)
 	}
 	e.refreshBadge()
@@ -79,6 +86,8 @@ func (e *egress) refresh() {
 		e.live.refresh()
 	case pageBlocked:
 		e.blocked.refresh()
+	case pageSnapshots:
+		e.tree.refresh()
 	case pageAbout:
 		e.about.refresh()
 	}

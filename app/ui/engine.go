@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"capsid/app/session"
+	"capsid/app/snapshot"
 	"capsid/app/terminal"
 	"capsid/guest/control"
 	"capsid/proxy/ledger"
@@ -20,6 +21,17 @@ type Engine interface {
 	Start(ctx context.Context, opts session.StartOptions, onStatus func(session.Status)) (session.Status, error)
 	Remove(id string, force bool) error
 	Client(id string) Client
+	// Family reads the tree of sessions and snapshots that a session is in.
+	Family(id string) (Family, error)
+	// Snapshot keeps a session as it is now: of one that does not run, the disk.
+	Snapshot(ctx context.Context, id string, r session.SnapshotRequest) (session.SnapshotResult, error)
+	// Fork makes 1 to snapshot.MaxForks sessions that go on from a snapshot; where from names none, from the session as it is now, which is kept as the first free
+	// of fork-1, fork-2 and so on. Those that came up are returned also with an error.
+	Fork(ctx context.Context, from session.SnapshotRef, count int, onStatus func(session.Status)) ([]session.Status, error)
+	// Restore brings the session in whose folder a snapshot lies back to it; one that runs is ended first, once the snapshot is known to be whole.
+	Restore(ctx context.Context, to session.SnapshotRef, onStatus func(session.Status)) (session.Status, error)
+	// RemoveSnapshots removes snapshots, and sessions where no snapshot is named, in this order. The first that others came from is refused with snapshot.ErrChildren.
+	RemoveSnapshots(refs []session.SnapshotRef) error
 	// Ledger reads what a session that no longer runs had asked for.
 	Ledger(id string, q ledger.Query) ([]ledger.Entry, error)
 	// Image describes the image that new sessions start from; ErrNoImage when there is none.
@@ -41,6 +53,7 @@ type Client interface {
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
 	Kill(ctx context.Context) error
+	Suspend(ctx context.Context) (session.SnapshotResult, error)
 	Decide(ctx context.Context, host, action, scope string) error
 	Ledger(ctx context.Context, q ledger.Query) ([]ledger.Entry, error)
 	Blocked(ctx context.Context) ([]ledger.Group, error)
@@ -50,6 +63,25 @@ type Client interface {
 type TerminalConn interface {
 	terminal.Conn
 	Exit() <-chan int
+}
+
+// Family is a session with all that it came from and all that came from it.
+type Family struct {
+	Root  *snapshot.Node                                // nil when the session is in none
+	Freed map[session.SnapshotRef]int64                 // bytes that removing a node gives back
+	Below map[session.SnapshotRef][]session.SnapshotRef // what came from a snapshot, in an order in which each can be removed
+}
+
+// Find returns a node by its name; nil when it is not there.
+func (f Family) Find(ref session.SnapshotRef) (found *snapshot.Node) {
+	if f.Root != nil {
+		f.Root.Walk(func(n *snapshot.Node, _ int) {
+			if n.Ref == ref {
+				found = n
+			}
+		})
+	}
+	return found
 }
 
 // Agent is one kind of session.

@@ -92,7 +92,7 @@ func (w *Window) tick() {
 		case <-t.C:
 			w.do(func() {
 				w.showSessions()
-				if w.egress.page == pageBlocked {
+				if w.egress.page == pageBlocked || w.egress.page == pageSnapshots {
 					w.egress.refresh()
 				}
 				w.egress.refreshBadge()
@@ -110,7 +110,7 @@ func (w *Window) setSessions(list []session.Status) {
 	for _, st := range list {
 		found[st.ID] = true
 		s := w.session(st)
-		if !s.following || st.State == session.Stopped || st.State == session.Failed {
+		if !s.following || !living(st.State) {
 			w.update(s, st)
 		}
 		if living(st.State) && !s.following {
@@ -152,6 +152,7 @@ func (w *Window) session(st session.Status) *live {
 		s = &live{id: st.ID, st: st, traffic: traffic.NewLive(0)}
 		w.sessions[st.ID] = s
 		w.order = append(w.order, s)
+		w.egress.tree.reload()
 	}
 	return s
 }
@@ -165,6 +166,7 @@ func (w *Window) drop(s *live) {
 			w.closePane(p)
 		}
 	}
+	w.egress.tree.reload()
 }
 
 func (w *Window) hasPane(s *live) bool {
@@ -180,10 +182,17 @@ func (w *Window) update(s *live, st session.Status) {
 			p.refresh()
 		}
 	}
+	if was.State != st.State || was.Work != nil && st.Work == nil {
+		w.egress.tree.reload()
+	}
+	w.showWork(s)
 	if was.Blocked != st.Blocked {
 		w.askBlocked(s)
 	}
 	if w.current() == s {
+		if was.State != st.State {
+			w.menu()
+		}
 		w.showBacking()
 		w.egress.about.refresh()
 	}
@@ -200,7 +209,7 @@ func (w *Window) changed(s *live) {
 	w.showSessions()
 }
 
-// ordered: the living first, the oldest at the top; then the others.
+// ordered: the living first, the oldest at the top; then the others. Among each, forks stand below what they were forked from.
 func (w *Window) ordered() []*live {
 	list := slices.Clone(w.order)
 	slices.SortStableFunc(list, func(a, b *live) int {
@@ -212,7 +221,45 @@ func (w *Window) ordered() []*live {
 		}
 		return a.st.Created.Compare(b.st.Created)
 	})
-	return list
+	return families(list)
+}
+
+// families puts forks below their parents, as far as both are living or both are not.
+func families(list []*live) []*live {
+	byID := map[string]*live{}
+	for _, s := range list {
+		byID[s.id] = s
+	}
+	parent := func(s *live) *live {
+		if s.st.Parent == nil {
+			return nil
+		}
+		p := byID[s.st.Parent.Session]
+		if p == s || p == nil || living(p.st.State) != living(s.st.State) {
+			return nil
+		}
+		return p
+	}
+	below := map[*live][]*live{}
+	for _, s := range list {
+		below[parent(s)] = append(below[parent(s)], s)
+	}
+	var out []*live
+	var add func(s *live, depth int)
+	add = func(s *live, depth int) {
+		s.depth = depth
+		out = append(out, s)
+		for _, c := range below[s] {
+			add(c, depth+1)
+		}
+	}
+	for _, s := range below[nil] {
+		add(s, 0)
+	}
+	if len(out) < len(list) {
+		return list // files that name one another as parents
+	}
+	return out
 }
 
 func (w *Window) showSessions() {

@@ -148,7 +148,7 @@ func (l *Local) Backends() Backends {
 }
 
 func sentence(s string) string {
-	if s == "" {
+	if s == "" || s[0] < 'a' || s[0] > 'z' {
 		return s
 	}
 	return string(s[0]-'a'+'A') + s[1:]

@@ -37,6 +37,7 @@ type newDialog struct {
 type lineEntry struct {
 	widget.Entry
 	onEscape func()
+	onStep   func(by int) // the arrow keys; may be nil
 }
 
 func newLineEntry(mono bool) *lineEntry {
@@ -50,6 +51,14 @@ func newLineEntry(mono bool) *lineEntry {
 func (e *lineEntry) TypedKey(k *fyne.KeyEvent) {
 	if k.Name == fyne.KeyEscape && e.onEscape != nil {
 		e.onEscape()
+		return
+	}
+	if e.onStep != nil && (k.Name == fyne.KeyUp || k.Name == fyne.KeyDown) {
+		if k.Name == fyne.KeyUp {
+			e.onStep(1)
+		} else {
+			e.onStep(-1)
+		}
 		return
 	}
 	e.Entry.TypedKey(k)

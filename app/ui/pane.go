@@ -64,6 +64,12 @@ func (p *pane) refresh() {
 	p.tab.Refresh()
 	switch {
 	case st.State == session.Starting:
+		if p.term != nil {
+			// It starts again, from a snapshot: what the terminal shows then is the machine's to say.
+			p.detach()
+			p.term, p.ended, p.lost = nil, false, ""
+			p.foot.Hide()
+		}
 		if p.view != "start" {
 			p.view, p.start = "start", newStartView(p)
 			p.fill(p.start.root)
@@ -192,6 +198,11 @@ func (p *pane) showFoot() {
 		buttons = append(buttons, p.w.button(label, loud, p.restart).asSmall())
 	}
 	switch {
+	case !living(st.State) && p.s.task != nil:
+		text = p.s.task.text + "…"
+	case st.State == session.Suspended:
+		text = "The session is suspended."
+		buttons = append(buttons, p.w.button("Resume", loud, func() { p.w.wake(p.s) }).asSmall())
 	case !living(st.State):
 		text = "The session has " + string(st.State) + "."
 		if st.Error != "" {

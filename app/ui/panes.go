@@ -37,6 +37,23 @@ func (w *Window) openSession(id string) {
 	w.selectPane(main)
 }
 
+// openBeside opens a session right of another's tabs.
+func (w *Window) openBeside(s, other *live) {
+	w.openSession(s.id)
+	at := slices.Index(w.panes, w.active)
+	p := w.active
+	w.panes = slices.Delete(w.panes, at, at+1)
+	at = len(w.panes)
+	for i, o := range w.panes {
+		if o.s == other {
+			at = i + 1
+		}
+	}
+	w.panes = slices.Insert(w.panes, at, p)
+	w.showTabs()
+	w.strip.reveal(p.tab)
+}
+
 func (w *Window) addPane(s *live, name string) *pane {
 	p := newPane(w, s, name)
 	// Beside the session's other tabs.
@@ -80,6 +97,7 @@ func (w *Window) selectPane(p *pane) {
 	w.centre.Objects = []fyne.CanvasObject{canvas.NewRectangle(colTerminal), front}
 	w.centre.Refresh()
 	w.egress.show(w.current())
+	w.work.show(w.current())
 	w.showSessions()
 	w.title()
 	w.menu()

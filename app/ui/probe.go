@@ -15,7 +15,7 @@ import (
 
 // Element is one thing on the window that can be seen or clicked, as the probe tells it. Places are pixels from the window's top left corner.
 type Element struct {
-	Role   string `json:"role"` // button, tab, session, row, card, text, entry or terminal
+	Role   string `json:"role"` // button, tab, session, row, node, card, text, entry or terminal
 	Name   string `json:"name"`
 	X      int    `json:"x"`
 	Y      int    `json:"y"`

@@ -23,6 +23,7 @@ type sessionRow struct {
 	selected bool
 	hovered  bool
 	bell     bool
+	depth    int // below its parents
 	now      time.Time
 	mark     fyne.Resource
 	looked   string // what was drawn last
@@ -40,7 +41,7 @@ func newSessionRow() *sessionRow {
 
 // looks tells apart what is drawn apart.
 func (r *sessionRow) looks() string {
-	return fmt.Sprint(r.st.Name, r.st.State, r.st.Blocked, r.selected, r.bell, r.mark.Name(), sessionInfo(r.st, r.now))
+	return fmt.Sprint(r.st.Name, r.st.State, r.st.Blocked, r.selected, r.bell, r.depth, r.mark.Name(), sessionInfo(r.st, r.now))
 }
 
 // Tapped is called by Fyne.
@@ -75,7 +76,7 @@ func (r *sessionRow) CreateRenderer() fyne.WidgetRenderer {
 	s := &sessionRowRenderer{
 		r: r, back: fill(color.Transparent, 6), dot: canvas.NewCircle(colFaint), ring: canvas.NewCircle(color.Transparent),
 		name: newText("", colText, textBody), info: newText("", colDim, textSmall), badge: fill(colBadge, 8), count: boldText("", rgb(0xffffff), 10),
-		mark: canvas.NewImageFromResource(nil),
+		mark: canvas.NewImageFromResource(nil), down: canvas.NewRectangle(colFaint), across: canvas.NewRectangle(colFaint),
 	}
 	s.mark.FillMode = canvas.ImageFillContain
 	s.Refresh()
@@ -89,9 +90,14 @@ type sessionRowRenderer struct {
 	name, info  *canvas.Text
 	count       *canvas.Text
 	mark        *canvas.Image
+	down        *canvas.Rectangle
+	across      *canvas.Rectangle
 }
 
-const sessionRowHeight = 44
+const (
+	sessionRowHeight = 44
+	forkIndent       = 14
+)
 
 // MinSize is called by Fyne.
 func (s *sessionRowRenderer) MinSize() fyne.Size { return fyne.NewSize(150, sessionRowHeight) }
@@ -99,13 +105,19 @@ func (s *sessionRowRenderer) MinSize() fyne.Size { return fyne.NewSize(150, sess
 // Layout is called by Fyne.
 func (s *sessionRowRenderer) Layout(size fyne.Size) {
 	s.back.Resize(size)
+	in := forkIndent * float32(min(s.r.depth, 3))
 	s.mark.Resize(fyne.NewSquareSize(18))
-	s.mark.Move(fyne.NewPos(10, 13))
+	s.mark.Move(fyne.NewPos(in+10, 13))
+	// Down from the parent's mark, and to this one.
+	s.down.Move(fyne.NewPos(in+4, 0))
+	s.down.Resize(fyne.NewSize(1, 22))
+	s.across.Move(fyne.NewPos(in+4, 22))
+	s.across.Resize(fyne.NewSize(4, 1))
 	// The dot sits on the mark's corner.
 	s.ring.Resize(fyne.NewSquareSize(12))
-	s.ring.Move(fyne.NewPos(21, 23))
+	s.ring.Move(fyne.NewPos(in+21, 23))
 	s.dot.Resize(fyne.NewSquareSize(8))
-	s.dot.Move(fyne.NewPos(23, 25))
+	s.dot.Move(fyne.NewPos(in+23, 25))
 	right := size.Width - 8
 	if s.count.Text != "" {
 		w := s.count.MinSize().Width + 10
@@ -114,10 +126,10 @@ func (s *sessionRowRenderer) Layout(size fyne.Size) {
 		place(s.count, right-w+5, 14, 16)
 		right -= w + 6
 	}
-	fit(s.name, s.r.st.Name, right-42)
-	place(s.name, 42, 5, 19)
-	fit(s.info, sessionInfo(s.r.st, s.r.now), right-42)
-	place(s.info, 42, 23, 16)
+	fit(s.name, s.r.st.Name, right-in-42)
+	place(s.name, in+42, 5, 19)
+	fit(s.info, sessionInfo(s.r.st, s.r.now), right-in-42)
+	place(s.info, in+42, 23, 16)
 }
 
 // Refresh is called by Fyne.
@@ -140,7 +152,7 @@ func (s *sessionRowRenderer) Refresh() {
 	s.ring.FillColor = under
 	s.dot.FillColor = stateColor(r.st.State)
 	s.mark.Resource = r.mark
-	living := r.st.State == session.Running || r.st.State == session.Starting || r.st.State == session.Paused
+	living := living(r.st.State)
 	s.name.Color, s.info.Color, s.mark.Translucency = colText, colDim, 0
 	if !living {
 		s.name.Color, s.mark.Translucency = colDim, 0.5
@@ -155,6 +167,7 @@ func (s *sessionRowRenderer) Refresh() {
 		s.count.Text = "•"
 	}
 	s.badge.Hidden = s.count.Text == ""
+	s.down.Hidden, s.across.Hidden = r.depth == 0, r.depth == 0
 	s.badge.FillColor = colBadge
 	if r.bell && r.st.Blocked == 0 {
 		s.badge.FillColor = colAccent
@@ -167,7 +180,7 @@ func (s *sessionRowRenderer) Refresh() {
 
 // Objects is called by Fyne.
 func (s *sessionRowRenderer) Objects() []fyne.CanvasObject {
-	return []fyne.CanvasObject{s.back, s.mark, s.ring, s.dot, s.name, s.info, s.badge, s.count}
+	return []fyne.CanvasObject{s.back, s.down, s.across, s.mark, s.ring, s.dot, s.name, s.info, s.badge, s.count}
 }
 
 // Destroy is called by Fyne.
@@ -193,6 +206,8 @@ func sessionInfo(st session.Status, now time.Time) string {
 		return "failed · " + where
 	case session.Stopped:
 		return "stopped · " + where
+	case session.Suspended:
+		return "suspended · " + where
 	}
 	if !st.Started.IsZero() && now.After(st.Started) {
 		if d := now.Sub(st.Started); d >= time.Minute {

@@ -62,7 +62,10 @@ func (s *sidebar) set(list []session.Status, selected string) {
 			s.rows[st.ID] = row
 		}
 		row.st, row.selected, row.now, row.mark = st, st.ID == selected, s.w.now(), s.w.mark(st.Agent)
-		row.bell = s.w.sessions[st.ID] != nil && s.w.sessions[st.ID].bell
+		row.bell, row.depth = false, 0
+		if known := s.w.sessions[st.ID]; known != nil {
+			row.bell, row.depth = known.bell, known.depth
+		}
 		if looks := row.looks(); looks != row.looked {
 			row.looked = looks
 			row.Refresh()

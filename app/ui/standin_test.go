@@ -29,6 +29,12 @@ type standIn struct {
 	hold        chan struct{} // a start waits for it, if it is not nil
 	usable      []Backend
 	refuseEarly bool // startErr comes before there is a session
+
+	family   Family
+	families int      // how often it was asked for
+	calls    []string // of the calls about snapshots
+	keepErr  error
+	pending  chan error // what a call about snapshots ends with, if it is not nil
 }
 
 func newStandIn() *standIn {
@@ -290,6 +296,9 @@ func (c *standInClient) OpenTerminal(_ context.Context, s control.TerminalSpec) 
 func (c *standInClient) Pause(context.Context) error  { return c.call("pause") }
 func (c *standInClient) Resume(context.Context) error { return c.call("resume") }
 func (c *standInClient) Kill(context.Context) error   { return c.call("kill") }
+func (c *standInClient) Suspend(ctx context.Context) (session.SnapshotResult, error) {
+	return session.SnapshotResult{Name: "suspended-1"}, c.engine.keep(ctx, "suspend "+c.id)
+}
 
 func (c *standInClient) Decide(_ context.Context, host, action, scope string) error {
 	c.mu.Lock()
@@ -359,3 +368,86 @@ func (t *standInTerminal) Write(p []byte) (int, error) {
 func (t *standInTerminal) Resize(int, int) error { return nil }
 func (t *standInTerminal) Exit() <-chan int      { return t.exit }
 func (t *standInTerminal) Close() error          { t.once.Do(func() { close(t.closed) }); return nil }
+
+// keep is the part that all calls about snapshots have: it is recorded, waits, and fails if it is to.
+func (f *standIn) keep(ctx context.Context, call string) error {
+	f.mu.Lock()
+	f.calls = append(f.calls, call)
+	pending, err := f.pending, f.keepErr
+	f.mu.Unlock()
+	if pending == nil {
+		return err
+	}
+	select {
+	case err := <-pending:
+		return err
+	case <-ctx.Done():
+		f.mu.Lock()
+		f.calls = append(f.calls, "cancelled "+call)
+		f.mu.Unlock()
+		return ctx.Err()
+	}
+}
+
+func (f *standIn) called() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return fmt.Sprint(f.calls)
+}
+
+func (f *standIn) Family(string) (Family, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.families++
+	return f.family, nil
+}
+
+func (f *standIn) Snapshot(ctx context.Context, id string, r session.SnapshotRequest) (session.SnapshotResult, error) {
+	if r.Name == "" {
+		r.Name = "snap-1"
+	}
+	return session.SnapshotResult{Name: r.Name, Rested: 120 * time.Millisecond, Bytes: 2e8}, f.keep(ctx, fmt.Sprintf("snapshot %s %s %q", id, r.Name, r.Note))
+}
+
+func (f *standIn) Fork(ctx context.Context, from session.SnapshotRef, count int, on func(session.Status)) ([]session.Status, error) {
+	var list []session.Status
+	for i := range count {
+		st := running(fmt.Sprintf("000000f%d", i), fmt.Sprintf("claude-1-fork-%d", i+1))
+		f.client(st.ID).noTerminal = errors.New("no terminal here")
+		st.State, st.Parent = session.Starting, &session.SnapshotRef{Session: from.Session, Snapshot: "fork-1"}
+		f.put(st)
+		on(st)
+		list = append(list, st)
+	}
+	err := f.keep(ctx, fmt.Sprintf("fork %s ×%d", from, count))
+	for i := range list {
+		if err != nil {
+			f.Remove(list[i].ID, true)
+			continue
+		}
+		list[i].State = session.Running
+		f.put(list[i])
+		on(list[i])
+	}
+	if err != nil {
+		list = nil
+	}
+	return list, err
+}
+
+func (f *standIn) Restore(ctx context.Context, to session.SnapshotRef, on func(session.Status)) (session.Status, error) {
+	st := running(to.Session, "claude-1")
+	st.State, st.Parent = session.Starting, &to
+	on(st)
+	err := f.keep(ctx, "restore "+to.String())
+	if st.State = session.Running; err != nil {
+		st.State = session.Stopped
+	}
+	f.put(st)
+	on(st)
+	return st, err
+}
+
+func (f *standIn) RemoveSnapshots(refs []session.SnapshotRef) error {
+	return f.keep(context.Background(), fmt.Sprintf("remove %v", refs))
+}

@@ -31,11 +31,18 @@ func newStartView(p *pane) *startView {
 	mark := canvas.NewImageFromResource(p.w.mark(p.s.st.Agent))
 	mark.FillMode = canvas.ImageFillContain
 	head := container.NewHBox(container.New(fixed{26, 26}, mark), container.New(bar{6, 2, 0, 0}, boldText("Starting "+p.s.st.Name, colText, 18)))
-	where := newText(tilde(workspaceText(p.s.st)), colDim, textSmall)
+	from := ""
+	if parent := p.s.st.Parent; parent != nil {
+		from = " · from snapshot " + parent.Snapshot
+	}
+	where := newText(tilde(workspaceText(p.s.st))+from, colDim, textSmall)
 	where.TextStyle.Monospace = true
 	v.bar = widget.NewProgressBarInfinite()
 	v.stop = p.w.button("Cancel", plain, func() { p.w.cancelStart(p.s) })
 	v.stop.hint = "Stop and take everything away again"
+	if p.s.task != nil {
+		v.stop.hint = "Leave it as it was"
+	}
 	box := container.New(layout.NewCustomPaddedVBoxLayout(8), head, where, container.New(fixed{height: 3}, v.bar),
 		container.New(bar{0, 8, 0, 8}, v.steps), container.NewHBox(v.stop, layout.NewSpacer(), container.NewCenter(v.total)))
 	v.root = container.NewCenter(container.New(fixed{width: 460}, box))
@@ -69,15 +76,23 @@ func newGoneView(p *pane) fyne.CanvasObject {
 	st, w := p.s.st, p.w
 	box := container.New(layout.NewCustomPaddedVBoxLayout(8))
 	title, c := st.Name+" has stopped", colText
+	if st.State == session.Suspended {
+		title = st.Name + " is suspended"
+	}
 	if st.State == session.Failed {
 		title, c = st.Name+" could not start", colBad
 		if !st.Started.IsZero() {
 			title = st.Name + " has failed"
 		}
 	}
-	box.Add(boldText(title, c, 18))
+	head := boldText(title, c, 18)
+	w.probe.add("text", head, func() string { return title })
+	box.Add(head)
 	if !st.Ended.IsZero() {
 		box.Add(newText("on "+st.Ended.Local().Format("2 January 15:04")+", "+workspaceText(st), colDim, textSmall))
+	}
+	if st.State == session.Suspended {
+		box.Add(paragraph("Its machine is on disk, as the snapshot " + st.Suspended + ". Resume lets every program go on where it was, also after this computer was restarted."))
 	}
 	if st.Error != "" {
 		box.Add(paragraph(st.Error))
@@ -97,8 +112,11 @@ func newGoneView(p *pane) fyne.CanvasObject {
 		box.Add(consoleBox(st.Console))
 	}
 	buttons := container.NewHBox()
+	if st.State == session.Suspended {
+		buttons.Add(w.button("Resume", loud, func() { w.wake(p.s) }))
+	}
 	for _, a := range w.agents {
-		if a.Name == st.Agent {
+		if a.Name == st.Agent && st.State != session.Suspended {
 			buttons.Add(w.button("New "+a.Title+" here", loud, func() { w.newSessionIn(a, st.Workspace) }))
 		}
 	}

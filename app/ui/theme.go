@@ -22,6 +22,7 @@ var (
 	colGood       = rgb(0x7fcf94)
 	colWarn       = rgb(0xe5b567)
 	colBad        = rgb(0xec7b84)
+	colAsleep     = rgb(0x5578a8)
 	colBadge      = rgb(0xc9772b)
 )
 

@@ -51,6 +51,7 @@ type Window struct {
 	centre   *fyne.Container
 	welcome  *welcome
 	egress   *egress
+	work     *workCard
 	status   *statusBar
 	left     *container.Split
 	right    *container.Split
@@ -80,6 +81,8 @@ type live struct {
 	ghost     bool // it could not start, and the store has taken it away
 	bell      bool
 	cancel    context.CancelFunc // of a start that this window made and that is under way
+	task      *task              // nil when this window has asked for nothing long
+	depth     int                // how many sessions in the list it was forked from
 	gate      gate
 	asked     gate // for the Blocked list
 }
@@ -124,10 +127,15 @@ func (w *Window) build() {
 	w.egress = newEgress(w)
 	plus := w.button("", quiet, w.newShellTab).withIcon(plusIcon())
 	plus.hint = "Open a shell in this machine (Ctrl+Shift+T)"
-	w.strip = newTabStrip(plus)
+	keep := w.button("", quiet, func() { w.withCurrent(w.askSnapshot) }).withIcon(cameraIcon(colDim))
+	keep.hint = "Take a snapshot of this machine (Ctrl+Shift+S)"
+	fork := w.button("", quiet, func() { w.withCurrent(w.askForkNow) }).withIcon(forkIcon(colDim))
+	fork.hint = "Fork this machine as it is now (Ctrl+Shift+D)"
+	w.strip = newTabStrip(keep, fork, plus)
+	w.work = newWorkCard(w)
 	w.welcome = newWelcome(w)
 	w.centre = container.NewStack(canvas.NewRectangle(colTerminal), w.welcome.root)
-	middle := container.NewBorder(w.strip.root, nil, nil, nil, w.centre)
+	middle := container.NewBorder(w.strip.root, nil, nil, nil, container.NewStack(w.centre, w.work.root))
 	w.right = container.NewHSplit(middle, w.egress.root)
 	w.right.Offset = or(mem.Egress, 0.61)
 	w.left = container.NewHSplit(w.sidebar.root, w.right)
