@@ -60,6 +60,7 @@ On a terminal it attaches at once; ctrl-] detaches, and the session goes on.`,
 	f.StringVar(&memory, "memory", "", `size of the memory, as in "4GiB" (default: [session] of the policy files, else 2GiB)`)
 	f.StringVar(&o.Policy, "policy", "", "a policy file for this session alone, beside user.toml")
 	f.StringVar(&o.Backend, "backend", "", "what runs the machine: "+strings.Join(names, ", ")+" (default: [session] of the policy files, else the best that works here)")
+	f.BoolVar(&o.Cold, "cold", false, "boot the machine, instead of going on from one that is kept warm (default: [session] warm of the policy files)")
 	f.BoolVar(&ask, "no-autonomous", false, "let the agent ask before it acts; by default the machine is the sandbox")
 	f.BoolVarP(&detach, "detach", "d", false, "print the session's ID and do not attach")
 	f.BoolVarP(&yes, "yes", "y", false, "answer yes to what would be asked")

@@ -32,7 +32,7 @@ const (
 func (s *Store) resolve(ctx context.Context, o StartOptions) (Session, string, error) {
 	sess := Session{
 		Name: o.Name, Agent: o.Agent, Access: o.Access, CPUs: o.CPUs, Memory: o.Memory, Backend: o.Backend,
-		Image: o.Image, Autonomous: !o.Supervised,
+		Image: o.Image, Autonomous: !o.Supervised, Cold: o.Cold,
 	}
 	if sess.Access == "" {
 		sess.Access = ReadWrite
@@ -51,6 +51,7 @@ func (s *Store) resolve(ctx context.Context, o StartOptions) (Session, string, e
 	if err != nil {
 		return sess, "", err
 	}
+	sess.Cold = sess.Cold || p.Session().Cold
 	if err := size(&sess, p.Session()); err != nil {
 		return sess, "", err
 	}

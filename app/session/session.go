@@ -41,6 +41,7 @@ type Session struct {
 	Image      string    `json:"image"`            // digest
 	Policy     string    `json:"policy,omitempty"` // a policy file for this session alone, beside user.toml
 	Autonomous bool      `json:"autonomous"`
+	Cold       bool      `json:"cold,omitempty"` // its machine boots, whatever is kept warm
 	Created    time.Time `json:"created"`
 	// Parent is the snapshot that the machine was restored from last; nil when it was booted. A fork's lies in another session's folder.
 	Parent *SnapshotRef `json:"parent,omitempty"`

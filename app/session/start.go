@@ -29,6 +29,7 @@ type StartOptions struct {
 	Policy     string // a policy file for this session alone
 	Backend    string // a name, or "auto" for the best that works here; empty: [session] of the policy files, else auto
 	Image      string // digest; empty: the newest
+	Cold       bool   // boot the machine, even where one is kept warm
 	Supervised bool   // the agent asks before it acts; by default it does not, since the machine is the sandbox
 	// AcceptWide lets the workspace be the whole file system or a home folder, which Start refuses with ErrWide otherwise. Such a workspace
 	// is shared read-only whatever Access says.

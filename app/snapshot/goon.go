@@ -73,7 +73,7 @@ func Fork(ctx context.Context, store *session.Store, s *Snapshot, count int, nam
 		all.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			st, err := store.Branch(ctx, sess, o.Executable, func(folder string) error { return linkDisk(ctx, diskFolder(folder), s) }, told)
+			st, err := store.Branch(ctx, sess, o.Executable, func(folder string) error { return LinkDisk(ctx, folder, s) }, told)
 			if err != nil {
 				errs[i] = err
 				return
@@ -156,6 +156,14 @@ func addTop(dir string, layers []string) (string, error) {
 	top := layer(dir, len(layers))
 	return top, disk.Create(top, info.Size())
 }
+
+// LinkDisk gives a session, which has none, the disk of a snapshot with an empty top over it.
+func LinkDisk(ctx context.Context, sessionFolder string, s *Snapshot) error {
+	return linkDisk(ctx, diskFolder(sessionFolder), s)
+}
+
+// RemoveDisk takes a session's disk away.
+func RemoveDisk(sessionFolder string) error { return os.RemoveAll(diskFolder(sessionFolder)) }
 
 // linkDisk makes a folder with a snapshot's layers, and an empty top over them.
 func linkDisk(ctx context.Context, dir string, s *Snapshot) (err error) {

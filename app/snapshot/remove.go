@@ -43,6 +43,17 @@ func Freed(dir string) int64 {
 	return sum
 }
 
+// Size is what a snapshot takes on disk, in bytes, whoever else has links to its files.
+func (s *Snapshot) Size() int64 {
+	var sum int64
+	for name := range s.Manifest.Files {
+		if info, err := os.Lstat(s.Path(name)); err == nil {
+			sum += inodeOf(info).bytes
+		}
+	}
+	return sum
+}
+
 // Remove takes a snapshot away, whatever state it is in. It is refused with ErrChildren when children has any: their own files are independent of it,
 // but the tree would not say any more where they came from. Cascading callers remove those first.
 func Remove(dir string, children []Ref) error { return remove(dir, children, noStep) }

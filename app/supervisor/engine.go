@@ -139,6 +139,9 @@ func (s *Supervisor) Terminal(ctx context.Context, spec control.TerminalSpec, st
 		return nil, err
 	}
 	s.watchTerminal(spec.Name)
+	if spec.Name == session.MainTerminal {
+		return typing{t, s.prompt}, nil
+	}
 	return t, nil
 }
 
@@ -165,7 +168,11 @@ func (s *Supervisor) watchTerminal(name string) {
 		t, err := s.control.Terminal(ctx, control.TerminalSpec{Name: name})
 		if err == nil {
 			s.lookAtTerminals(ctx)
-			io.Copy(io.Discard, t)
+			var out io.Writer = io.Discard
+			if name == session.MainTerminal {
+				out = s.prompt
+			}
+			io.Copy(out, t)
 			t.Close()
 		}
 		s.viewsMu.Lock()

@@ -29,7 +29,7 @@ func cleanLine(s string) string {
 }
 
 // defences lists every layer that is in force, the host's first: those are what counts.
-func (s *Supervisor) defences(share *shareServer, guest control.SetupResult) []string {
+func (s *Supervisor) defences() []string {
 	list := []string{
 		"network: the machine has no network card; every connection and name goes through the proxy in this session's supervisor",
 		"secrets: nothing of the host's environment reaches the session",
@@ -39,18 +39,24 @@ func (s *Supervisor) defences(share *shareServer, guest control.SetupResult) []s
 			list = append(list, "machine: "+line)
 		}
 	}
-	if share != nil {
-		for _, line := range share.process.Defences() {
+	if s.share != nil {
+		for _, line := range s.share.process.Defences() {
 			list = append(list, "share: "+line)
 		}
 	}
-	for i, line := range guest.Lockdown {
-		if i == maxWords {
-			break
-		}
-		list = append(list, "guest: "+cleanLine(line))
+	for _, line := range s.lockdown {
+		list = append(list, "guest: "+line)
 	}
 	return list
+}
+
+// cleanLines bounds what the guest said in lines.
+func cleanLines(list []string) []string {
+	var out []string
+	for _, line := range list[:min(len(list), maxWords)] {
+		out = append(out, cleanLine(line))
+	}
+	return out
 }
 
 // cleanTerminals bounds what the guest says of its terminals.

@@ -21,8 +21,20 @@ import (
 // origin is the snapshot that a session goes on from; nil: its machine boots.
 type origin struct {
 	*snapshot.Snapshot
+	warm  bool // it was kept to start sessions with: a boot does as well
 	share []byte
-	names []dns.Binding
+	around
+}
+
+// lives says whether programs of a session run in it: not in a machine that nobody has set up yet.
+func (o *origin) lives() bool { return o != nil && !o.blank() }
+
+func (o *origin) blank() bool { return len(o.Manifest.User.Name) == 0 }
+
+// around is what the host knows of a machine beside its files.
+type around struct {
+	Names    []dns.Binding `json:"names"`    // the synthetic addresses in the guest's memory
+	Lockdown []string      `json:"lockdown"` // what the guest said of its own walls
 }
 
 // openOrigin opens and checks the snapshot that the session goes on from. Of a snapshot of the disk alone only the disk is taken, which is in the session's folder by now.
@@ -47,21 +59,30 @@ func (s *Supervisor) openOrigin(ctx context.Context) (*origin, error) {
 	if name := s.backend.Name(); kept.Manifest.Backend != name {
 		return nil, &session.Error{Message: fmt.Sprintf("snapshot %s was taken on the backend %s, and %s runs here", ref, kept.Manifest.Backend, name), Hint: "capsid doctor shows why"}
 	}
-	if kept.Manifest.User != s.user {
-		return nil, &session.Error{Message: fmt.Sprintf("snapshot %s is of the user %s, not of %s", ref, kept.Manifest.User.Name, s.user.Name), Hint: "only who took it can restore it"}
-	}
+	return s.readOrigin(kept)
+}
+
+// readOrigin reads what a snapshot has beside the machine.
+func (s *Supervisor) readOrigin(kept *snapshot.Snapshot) (*origin, error) {
 	from := &origin{Snapshot: kept}
+	if from.blank() {
+		return from, nil
+	}
+	if kept.Manifest.User != s.user {
+		return nil, &session.Error{Message: fmt.Sprintf("snapshot %s is of the user %s, not of %s", kept.Name, kept.Manifest.User.Name, s.user.Name), Hint: "only who took it can restore it"}
+	}
+	var err error
 	if s.sess.Workspace != "" {
 		if from.share, err = readBounded(kept.Path(shareFile), maxShareState); err != nil {
 			return nil, err
 		}
 	}
-	data, err := readBounded(kept.Path(namesFile), maxNames)
+	data, err := readBounded(kept.Path(aroundFile), maxAround)
 	if err == nil {
-		err = json.Unmarshal(data, &from.names)
+		err = json.Unmarshal(data, &from.around)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", namesFile, err)
+		return nil, fmt.Errorf("%s: %w", aroundFile, err)
 	}
 	return from, nil
 }
@@ -69,7 +90,7 @@ func (s *Supervisor) openOrigin(ctx context.Context) (*origin, error) {
 // The bounds of what is read of a snapshot: those of what writes it, about.
 const (
 	maxShareState = 257 << 20
-	maxNames      = 64 << 20
+	maxAround     = 64 << 20
 )
 
 func readBounded(path string, limit int64) ([]byte, error) {
@@ -98,32 +119,32 @@ func (s *Supervisor) restore(ctx context.Context, from *origin, cfg vmm.Config) 
 	return restorer.Restore(ctx, cfg, from.Dir)
 }
 
-// renew lets the restored machine run, as a machine of its own before any of its programs goes on.
-func (s *Supervisor) renew(ctx context.Context) error {
+// renew makes the restored machine one of its own before any of its programs goes on.
+func (s *Supervisor) renew(ctx context.Context, from *origin) error {
 	_, end := s.state.step("renew")
 	limit, cancel := context.WithTimeoutCause(ctx, setupTime, fmt.Errorf("the guest did not take its identity within %v", setupTime))
 	defer cancel()
 	entropy := make([]byte, 64)
 	rand.Read(entropy)
-	err := s.control.Renew(limit, control.Identity{Entropy: entropy, Hostname: s.sess.Name, Time: time.Now(), Env: environment(s.agent)})
-	if err == nil {
+	id := control.Identity{Entropy: entropy, Hostname: s.sess.Name, Time: time.Now()}
+	if from.lives() {
+		id.Env = environment(s.agent)
+	}
+	err := s.control.Renew(limit, id)
+	if err == nil && from.lives() {
 		err = s.control.Thaw(limit)
 	}
 	if err != nil {
 		return s.startFault(ctx, "renew", err, limit)
 	}
 	end()
-	if lost := s.lostFiles(); lost > 0 {
-		s.notice("error", fmt.Sprintf("%d files that were open in the machine are not in the workspace any more: programs get ESTALE from them", lost))
+	if s.share != nil {
+		if lost := s.share.process.Lost(); lost > 0 {
+			s.notice("error", fmt.Sprintf("%d files that were open in the machine are not in the workspace any more: programs get ESTALE from them", lost))
+		}
 	}
+	s.lockdown = cleanLines(from.Lockdown)
 	return nil
-}
-
-func (s *Supervisor) lostFiles() int {
-	if s.share == nil {
-		return 0
-	}
-	return s.share.process.Lost()
 }
 
 // goOn shows what runs in the restored machine.
@@ -137,7 +158,7 @@ func (s *Supervisor) goOn(ctx context.Context) error {
 			s.watchTerminal(t.Name)
 		}
 	}
-	s.state.change(func(st *session.Status) { st.Defences = s.defences(s.share, control.SetupResult{}) })
+	s.state.change(func(st *session.Status) { st.Defences = s.defences() })
 	s.nowUp()
 	return nil
 }

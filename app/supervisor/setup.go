@@ -61,14 +61,14 @@ var zoneName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,
 const workspaceTag = "workspace"
 
 // setup is what the booted machine is told of its identity.
-func (s *Supervisor) setup(ca []byte) (control.Setup, error) {
+func (s *Supervisor) setup() (control.Setup, error) {
 	me, err := GuestUser()
 	if err != nil {
 		return control.Setup{}, err
 	}
 	entropy := make([]byte, 64)
 	rand.Read(entropy)
-	out := control.Setup{Hostname: s.sess.Name, User: me, Entropy: entropy, CA: ca, Env: environment(s.agent)}
+	out := control.Setup{Hostname: s.sess.Name, User: me, Entropy: entropy, CA: s.authority.CertPEM(), Env: environment(s.agent)}
 	if s.sess.Workspace != "" {
 		out.Mounts = []control.Mount{{Tag: workspaceTag, Path: s.sess.Workspace, ReadOnly: s.readOnly()}}
 	}

@@ -17,8 +17,8 @@ import (
 
 // The files of a snapshot beside those of the machine and its disk.
 const (
-	shareFile = "share"      // what the share's process knows of the guest's files
-	namesFile = "names.json" // the synthetic addresses in the guest's memory
+	shareFile  = "share"       // what the share's process knows of the guest's files
+	aroundFile = "around.json" // around
 )
 
 // thawTime is how long the guest may take to let its programs run on.
@@ -94,34 +94,43 @@ func (s *Supervisor) keep(ctx context.Context, r session.SnapshotRequest, stay b
 	defer s.state.idle()
 	done.Name = r.Name
 
-	frozen, err := s.freeze(ctx, draft.Dir(), stay, stage)
+	kept, frozen, err := s.take(ctx, draft, snapshot.Manifest{
+		Session: s.sess, Backend: s.backend.Name(), Capsid: s.cfg.Version, Image: s.sess.Image, Kind: snapshot.Memory, Parent: s.sess.Parent, User: s.user, Note: r.Note,
+	}, stay, stage)
 	if err != nil {
 		return done, fullDisk(err)
 	}
-	done.Rested = frozen.rested
-	// From here on, a machine that stays must be let go on when the snapshot comes to nothing.
-	defer func() {
-		if err != nil && stay {
-			err = errors.Join(err, frozen.goOn())
-		}
-	}()
-	m := snapshot.Manifest{
-		Session: s.sess, Backend: s.backend.Name(), Capsid: s.cfg.Version, Image: s.sess.Image, Kind: snapshot.Memory, Parent: s.sess.Parent,
-		User: s.user, Note: r.Note,
-	}
-	names, err := snapshot.LinkLayers(ctx, draft.Dir(), "disk", frozen.layers...)
+	done.Rested, done.Bytes = frozen.rested, snapshot.Freed(kept.Dir)
+	s.notice("info", fmt.Sprintf("snapshot %s was taken; programs rested for %v", r.Name, done.Rested.Round(time.Millisecond)))
+	return done, nil
+}
+
+// take freezes the machine into a draft and commits it. m lacks the disk.
+func (s *Supervisor) take(ctx context.Context, draft *snapshot.Draft, m snapshot.Manifest, stay bool, stage func(name string, done, total int64)) (*snapshot.Snapshot, frozen, error) {
+	f, err := s.freeze(ctx, draft.Dir(), stay, stage)
 	if err != nil {
-		return done, fullDisk(err)
+		return nil, f, err
+	}
+	kept, err := s.commit(ctx, draft, m, f.layers, stage)
+	if err != nil && stay {
+		err = errors.Join(err, f.goOn())
+	}
+	return kept, f, err
+}
+
+// commit puts the frozen layers beside the frozen machine, and makes the draft a snapshot.
+func (s *Supervisor) commit(ctx context.Context, draft *snapshot.Draft, m snapshot.Manifest, layers []string, stage func(name string, done, total int64)) (*snapshot.Snapshot, error) {
+	names, err := snapshot.LinkLayers(ctx, draft.Dir(), "disk", layers...)
+	if err != nil {
+		return nil, err
 	}
 	m.Disks = [][]string{names}
 	kept, err := draft.Commit(ctx, m, func(n, total int64) { stage("check", n, total) })
 	if err != nil {
-		return done, fullDisk(err)
+		return nil, err
 	}
 	kept.MarkVerified(s.record(kept.Ref()))
-	done.Bytes = snapshot.Freed(kept.Dir)
-	s.notice("info", fmt.Sprintf("snapshot %s was taken; programs rested for %v", r.Name, done.Rested.Round(time.Millisecond)))
-	return done, nil
+	return kept, nil
 }
 
 // frozen is a machine of which a snapshot was taken.
@@ -206,11 +215,11 @@ func (s *Supervisor) saveAround(ctx context.Context, dir string) error {
 			return err
 		}
 	}
-	names, err := json.Marshal(s.proxy.Names())
+	text, err := json.Marshal(around{s.proxy.Names(), s.lockdown})
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, namesFile), names, 0o600)
+	return os.WriteFile(filepath.Join(dir, aroundFile), text, 0o600)
 }
 
 // record is where it is kept that a snapshot was verified.

@@ -37,8 +37,49 @@ func (s *Supervisor) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.authority, err = ca.Open(s.cfg.Paths.CA()); err != nil {
+		return fmt.Errorf("open authority: %w", err)
+	}
+	warm := from == nil && s.sess.Parent == nil && !s.sess.Cold && s.backend.Capabilities().Snapshot
+	if warm {
+		from = s.openWarm(ctx)
+	}
+	up := s.down.mark()
+	err = s.bringUp(ctx, img, from)
+	if err != nil && from != nil && from.warm && ctx.Err() == nil {
+		s.down.runTo(up)
+		s.dropWarm(from, err)
+		from = nil
+		err = s.bringUp(ctx, img, nil)
+	}
+	if err != nil {
+		return err
+	}
+	s.state.change(func(st *session.Status) {
+		st.Backing = fmt.Sprintf("%s: %s (%s)", chosen.Name(), s.machine.Info().Detail, chosen.Why)
+	})
+	if from.lives() {
+		return s.goOn(ctx)
+	}
+	if warm && from == nil {
+		s.keepTemplate(ctx)
+	}
+	if err := s.setUp(ctx); err != nil {
+		return err
+	}
+	if err := s.openMain(ctx); err != nil {
+		return err
+	}
+	if warm {
+		s.followPrompt()
+	}
+	return nil
+}
+
+// bringUp makes the machine with what is around it, and waits until it answers; from a snapshot as a machine of its own.
+func (s *Supervisor) bringUp(ctx context.Context, img *image.Image, from *origin) error {
 	if s.sess.Parent == nil {
-		if err := s.makeDisk(ctx); err != nil {
+		if err := s.makeDisk(ctx, from); err != nil {
 			return err
 		}
 	}
@@ -53,53 +94,43 @@ func (s *Supervisor) start(ctx context.Context) error {
 		Name: s.sess.Name, Kernel: img.Kernel(), Initrd: img.Initrd(), CPUs: s.sess.CPUs, Memory: s.sess.Memory, Dir: s.folder,
 		Disks: []vmm.Disk{{Path: img.Root(), ReadOnly: true}, {Layers: layers}},
 	}
-	verb, do := "start machine", chosen.Start
+	verb, do := "start machine", s.backend.Start
 	if from != nil {
 		verb, do = "restore machine", func(ctx context.Context, cfg vmm.Config) (vmm.Machine, error) { return s.restore(ctx, from, cfg) }
 	}
 	detail, end := s.state.step(verb)
-	detail(chosen.Name())
+	detail(s.backend.Name())
 	if s.machine, err = do(ctx, cfg); err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
 	}
 	s.down.add(func() { s.machine.Close() })
 	end()
-	s.state.change(func(st *session.Status) {
-		st.Backing = fmt.Sprintf("%s: %s (%s)", chosen.Name(), s.machine.Info().Detail, chosen.Why)
-	})
-	authority, err := ca.Open(s.cfg.Paths.CA())
-	if err != nil {
-		return fmt.Errorf("open authority: %w", err)
-	}
-	if err := s.serveGuest(authority, from); err != nil {
+	if err := s.serveGuest(from); err != nil {
 		return err
 	}
-	if from != nil {
-		if err := s.machine.Resume(ctx); err != nil {
-			return fmt.Errorf("resume machine: %w", err)
-		}
+	if from == nil {
+		return s.connect(ctx, "boot", bootTime)
 	}
-	if err := s.connect(ctx, from); err != nil {
+	if err := s.machine.Resume(ctx); err != nil {
+		return fmt.Errorf("resume machine: %w", err)
+	}
+	if err := s.connect(ctx, "connect", connectTime); err != nil {
 		return err
 	}
-	if from != nil {
-		if err := s.renew(ctx); err != nil {
-			return err
-		}
-		return s.goOn(ctx)
-	}
-	if err := s.setUp(ctx, authority); err != nil {
-		return err
-	}
-	return s.openMain(ctx)
+	return s.renew(ctx, from)
 }
 
-// makeDisk makes the bottom layer of the session's disk.
-func (s *Supervisor) makeDisk(ctx context.Context) error {
+// makeDisk makes the session's disk: an empty one, or that of a machine that was kept.
+func (s *Supervisor) makeDisk(ctx context.Context, from *origin) error {
 	_, end := s.state.step("make disk")
-	path, err := snapshot.NewDisk(s.folder)
-	if err == nil {
-		err = makeDisk(ctx, path)
+	err := snapshot.RemoveDisk(s.folder) // of a start that came to nothing
+	if err == nil && from != nil {
+		err = snapshot.LinkDisk(ctx, s.folder, from.Snapshot)
+	} else if err == nil {
+		var path string
+		if path, err = snapshot.NewDisk(s.folder); err == nil {
+			err = makeDisk(ctx, path)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("make disk: %w", err)
@@ -164,10 +195,10 @@ func (s *Supervisor) checkImage(ctx context.Context) (*image.Image, error) {
 }
 
 // serveGuest takes the streams that the guest opens: its only ways out.
-func (s *Supervisor) serveGuest(authority *ca.Authority, from *origin) error {
-	cfg := proxy.Config{Session: s.sess.ID, Policy: s.policy, CA: authority, Ledger: s.ledger, Log: s.log}
+func (s *Supervisor) serveGuest(from *origin) error {
+	cfg := proxy.Config{Session: s.sess.ID, Policy: s.policy, CA: s.authority, Ledger: s.ledger, Log: s.log}
 	if from != nil {
-		cfg.Names = from.names
+		cfg.Names = from.Names
 	}
 	out, err := proxy.New(cfg)
 	if err != nil {
@@ -204,13 +235,9 @@ func (s *Supervisor) logEnd(name string, serve func() error) {
 }
 
 // connect waits until the guest answers on its control port.
-func (s *Supervisor) connect(ctx context.Context, from *origin) error {
-	stage := "boot"
-	if from != nil {
-		stage = "connect"
-	}
+func (s *Supervisor) connect(ctx context.Context, stage string, most time.Duration) error {
 	_, end := s.state.step(stage)
-	limit, cancel := context.WithTimeoutCause(ctx, bootTime, fmt.Errorf("the guest did not answer within %v", bootTime))
+	limit, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("the guest did not answer within %v", most))
 	defer cancel()
 	conn, err := s.machine.Dial(limit, link.Control)
 	if err == nil {
@@ -258,9 +285,9 @@ func (s *Supervisor) startFault(ctx context.Context, stage string, err error, li
 }
 
 // setUp gives the machine its identity, and records what stands around it.
-func (s *Supervisor) setUp(ctx context.Context, authority *ca.Authority) error {
+func (s *Supervisor) setUp(ctx context.Context) error {
 	detail, end := s.state.step("set up")
-	setup, err := s.setup(authority.CertPEM())
+	setup, err := s.setup()
 	if err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
@@ -274,7 +301,8 @@ func (s *Supervisor) setUp(ctx context.Context, authority *ca.Authority) error {
 	detail("Linux " + kernel)
 	end()
 	s.log.Info("guest", "kernel", kernel, "steps", result.Steps, "versions", result.Versions)
-	s.state.change(func(st *session.Status) { st.Defences = s.defences(s.share, result) })
+	s.lockdown = cleanLines(result.Lockdown)
+	s.state.change(func(st *session.Status) { st.Defences = s.defences() })
 	for i, w := range result.Warnings {
 		if i == maxWords {
 			break

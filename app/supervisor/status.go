@@ -104,11 +104,21 @@ func (u *unwinding) add(f func()) {
 	u.parts = append(u.parts, f)
 }
 
-// run takes everything down, the last first. Another call finds nothing left.
-func (u *unwinding) run() {
+// mark is how much is up, for runTo.
+func (u *unwinding) mark() int {
 	u.mu.Lock()
-	parts := u.parts
-	u.parts = nil
+	defer u.mu.Unlock()
+	return len(u.parts)
+}
+
+// run takes everything down, the last first. Another call finds nothing left.
+func (u *unwinding) run() { u.runTo(0) }
+
+// runTo takes down what came up since a mark.
+func (u *unwinding) runTo(mark int) {
+	u.mu.Lock()
+	parts := slices.Clone(u.parts[min(mark, len(u.parts)):])
+	u.parts = u.parts[:min(mark, len(u.parts))]
 	u.mu.Unlock()
 	for _, f := range slices.Backward(parts) {
 		f()

@@ -17,6 +17,7 @@ import (
 	"capsid/assets"
 	"capsid/guest/control"
 	"capsid/proxy"
+	"capsid/proxy/ca"
 	"capsid/proxy/ledger"
 	"capsid/proxy/policy"
 	"capsid/vmm"
@@ -57,23 +58,28 @@ type Supervisor struct {
 	policy *policy.Engine
 	ledger *ledger.Ledger
 	// Set while the session comes up, before up is closed.
-	up      chan struct{}
-	backend vmm.Backend
-	machine vmm.Machine
-	share   *shareServer // nil without a workspace
-	proxy   *proxy.Proxy
-	control *control.Client
-	user    control.User
+	up        chan struct{}
+	backend   vmm.Backend
+	machine   vmm.Machine
+	share     *shareServer // nil without a workspace
+	proxy     *proxy.Proxy
+	authority *ca.Authority
+	control   *control.Client
+	user      control.User
+	// lockdown is what the guest said of its own walls.
+	lockdown []string
 
 	pausing sync.Mutex // one at a time
 	viewsMu sync.Mutex
 	views   map[string]bool // terminals that are watched for their end
+	prompt  *prompt
 	tasks   sync.WaitGroup
 }
 
 // The limits of a session's ends. They are long: a loaded computer is no reason to lose what the guest has not written yet.
 const (
 	bootTime    = 5 * time.Minute
+	connectTime = time.Minute // of a machine that had booted before
 	setupTime   = 2 * time.Minute
 	powerTime   = 15 * time.Second
 	clockTime   = 5 * time.Second
@@ -85,7 +91,7 @@ const (
 func Run(ctx context.Context, cfg Config) error {
 	s := &Supervisor{
 		cfg: cfg, log: cfg.Log, folder: cfg.Paths.Folder(cfg.ID), hub: newHub(),
-		suspended: make(chan string, 1), kill: make(chan struct{}), gone: make(chan struct{}), up: make(chan struct{}), views: map[string]bool{},
+		suspended: make(chan string, 1), kill: make(chan struct{}), gone: make(chan struct{}), up: make(chan struct{}), views: map[string]bool{}, prompt: newPrompt(),
 	}
 	data, err := os.ReadFile(filepath.Join(s.folder, "session.json"))
 	if err == nil {

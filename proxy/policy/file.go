@@ -55,6 +55,7 @@ type document struct {
 		CPUs    *int    `toml:"cpus"`
 		Memory  *string `toml:"memory"`
 		Backend *string `toml:"backend"`
+		Warm    *bool   `toml:"warm"`
 	} `toml:"session"`
 }
 
@@ -82,6 +83,7 @@ type layer struct {
 	block, allow []entry
 	upstreams    []upstreamEntry
 	session      SessionDefaults
+	warm         *bool  // of session, which cannot tell no from nothing
 	hasNetwork   *place // where the file first says something about the network
 	hasSession   *place
 }
@@ -119,6 +121,7 @@ type SessionDefaults struct {
 	CPUs    int
 	Memory  int64  // bytes
 	Backend string // one of backends
+	Cold    bool   // machines boot: none goes on from one that was kept
 }
 
 // backends are what may run a machine: "auto" is the best that works.
@@ -239,6 +242,7 @@ func parseLayer(path string, data []byte, corp bool) (*layer, error) {
 		}
 		l.session.Backend = *b
 	}
+	l.warm = doc.Session.Warm
 	return l, nil
 }
 

@@ -260,6 +260,9 @@ func (p *Policy) Session() SessionDefaults {
 		if b := l.session.Backend; b != "" {
 			out.Backend = b
 		}
+		if l.warm != nil {
+			out.Cold = !*l.warm
+		}
 	}
 	return out
 }
