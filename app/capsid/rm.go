@@ -34,7 +34,7 @@ from is removed with all of those (--cascade) or not at all, so that it is never
 			})
 		},
 	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "end a session that runs first; remove what a suspended session needs to go on")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "end a session that runs first; remove a suspended one, or what it needs to go on")
 	cmd.Flags().BoolVar(&cascade, "cascade", false, "remove what came from a snapshot too: snapshots, and sessions, which are ended first")
 	return cmd
 }
@@ -43,6 +43,12 @@ from is removed with all of those (--cascade) or not at all, so that it is never
 func (c *cli) removed(name string, freed int64) { c.note("Removed %s: %s.", name, bytesText(freed)) }
 
 func (c *cli) removeSession(store *session.Store, st session.Status, force bool) error {
+	if st.State == session.Suspended && !force {
+		return &session.Error{
+			Message: "session " + st.Name + " is suspended, and its programs would be lost",
+			Hint:    "capsid resume " + st.Name + " brings it back; capsid rm --force " + st.Name + " removes it",
+		}
+	}
 	freed := snapshot.Freed(store.Paths().Folder(st.ID))
 	if err := store.Remove(st.ID, force); err != nil {
 		return err
