@@ -87,9 +87,13 @@ func (s Store) Prune(images string) error {
 	for _, k := range list {
 		kind, _, _ := strings.Cut(k.Name, "-")
 		_, gone := os.Stat(filepath.Join(images, k.Manifest.Image))
+		if k.Broken != nil || gone != nil {
+			errs = append(errs, s.Remove(k.Name))
+			continue
+		}
 		count[Kind(kind)]++
 		bytes[Kind(kind)] += k.Size()
-		if k.Broken != nil || gone != nil || count[Kind(kind)] > most[Kind(kind)] || bytes[Kind(kind)] > maxBytes {
+		if count[Kind(kind)] > most[Kind(kind)] || bytes[Kind(kind)] > maxBytes {
 			errs = append(errs, s.Remove(k.Name))
 		}
 	}
