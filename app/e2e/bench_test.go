@@ -4,39 +4,56 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"capsid/app/session"
+	"capsid/app/snapshot"
 	"capsid/guest/image"
 )
 
-// BenchmarkNewShell measures `capsid new shell` until the session runs. The peer is the same kernel in the same emulator, alone, until it
-// stops because it finds no root: what remains is ours.
+// BenchmarkNewShell measures `capsid new shell` until the session runs: when its machine boots, and when it goes on from one that was kept warm. The peer is the same kernel in
+// the same emulator, alone, until it stops because it finds no root: what remains is ours.
 func BenchmarkNewShell(b *testing.B) {
 	h := newHouse(b)
 	ws := h.workspace("w")
-	var total time.Duration
-	for i := range b.N {
-		name := fmt.Sprintf("n%d", i)
-		begin := time.Now()
-		h.must("new", "shell", ws, "--name", name, "--detach")
-		total += time.Since(begin)
-		if st, err := h.store.Find(name); err == nil && i == 0 {
-			for _, s := range st.Steps {
-				b.Logf("%-40s %6.2f s %s", s.Name, s.Duration.Seconds(), s.Detail)
-			}
-		}
-		b.StopTimer()
-		h.must("rm", "--force", name)
-		b.StartTimer()
-	}
-	b.StopTimer()
-	ours := total.Seconds() / float64(b.N)
 	bare := bareKernel(b, h.paths.Images()).Seconds()
-	b.ReportMetric(ours, "s/start")
-	b.ReportMetric(bare, "s/bare-kernel")
-	b.ReportMetric(ours/bare, "ratio")
+	h.must("new", "shell", ws, "--name", "first", "--detach") // which is kept warm
+	h.must("rm", "--force", "first")
+	for _, how := range []string{"cold", "warm"} {
+		b.Run(how, func(b *testing.B) {
+			var total time.Duration
+			for i := range b.N {
+				name := fmt.Sprintf("%s%d", how, i)
+				begin := time.Now()
+				h.must("new", "shell", ws, "--name", name, "--detach", fmt.Sprintf("--cold=%t", how == "cold"))
+				total += time.Since(begin)
+				if i == 0 {
+					h.logSteps(b, name)
+				}
+				b.StopTimer()
+				h.must("rm", "--force", name)
+				b.StartTimer()
+			}
+			ours := total.Seconds() / float64(b.N)
+			b.ReportMetric(ours, "s/start")
+			b.ReportMetric(bare, "s/bare-kernel")
+			b.ReportMetric(ours/bare, "ratio")
+		})
+	}
+}
+
+func (h *house) logSteps(b *testing.B, name string) {
+	b.Helper()
+	st, err := h.store.Find(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, s := range st.Steps {
+		b.Logf("%-40s %6.2f s %s", s.Name, s.Duration.Seconds(), s.Detail)
+	}
 }
 
 func bareKernel(b *testing.B, root string) time.Duration {
@@ -56,25 +73,94 @@ func bareKernel(b *testing.B, root string) time.Duration {
 	return time.Since(begin)
 }
 
-// BenchmarkNewClaude measures a click on New Claude until Claude Code can be talked to.
+// BenchmarkNewClaude measures a click on New Claude until Claude Code can be talked to: in a machine that boots, in one that had booted, and in one where it stood at its
+// prompt in this folder already.
 func BenchmarkNewClaude(b *testing.B) {
 	h := newHouse(b)
-	ws := h.workspace("w")
-	for i := range b.N {
-		name := fmt.Sprintf("c%d", i)
+	ws, other := h.workspace("w"), h.workspace("other")
+	start := func(b *testing.B, name, ws string, more ...string) (machine, program time.Duration) {
 		begin := time.Now()
-		h.must("new", "claude", ws, "--name", name, "--detach", "--policy", h.policy)
-		machine := time.Since(begin)
+		h.must(append([]string{"new", "claude", ws, "--name", name, "--detach", "--policy", h.policy}, more...)...)
+		machine = time.Since(begin)
 		st, err := h.store.Find(name)
 		if err != nil {
 			b.Fatal(err)
 		}
 		h.look(st).await("bypass permissions on")
-		b.ReportMetric(machine.Seconds(), "s/machine")
-		b.ReportMetric((time.Since(begin) - machine).Seconds(), "s/program")
-		b.StopTimer()
-		h.must("rm", "--force", name)
-		b.StartTimer()
+		return machine, time.Since(begin) - machine
+	}
+	// The first is kept warm once it has been at its prompt for a while.
+	start(b, "first", ws)
+	for name := ""; name == ""; {
+		kept, err := filepath.Glob(filepath.Join(h.paths.Data, "warm", "prompt-*"))
+		if err != nil || b.Context().Err() != nil {
+			b.Fatal(err)
+		}
+		if len(kept) > 0 {
+			name = kept[0]
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	h.must("rm", "--force", "first")
+	for _, how := range []string{"cold", "template", "prompt"} {
+		b.Run(how, func(b *testing.B) {
+			var machine, program time.Duration
+			for i := range b.N {
+				name, in := fmt.Sprintf("%s%d", how, i), ws
+				if how == "template" {
+					in = other
+				}
+				m, p := start(b, name, in, fmt.Sprintf("--cold=%t", how == "cold"))
+				machine, program = machine+m, program+p
+				b.StopTimer()
+				h.must("rm", "--force", name)
+				b.StartTimer()
+			}
+			b.ReportMetric(machine.Seconds()/float64(b.N), "s/machine")
+			b.ReportMetric(program.Seconds()/float64(b.N), "s/program")
+		})
+	}
+}
+
+// BenchmarkFork measures how long a session's programs rest for a snapshot, and how long three forks take until they run, at two sizes of memory.
+func BenchmarkFork(b *testing.B) {
+	h := newHouse(b)
+	for _, memory := range []string{"1GiB", "4GiB"} {
+		b.Run(memory, func(b *testing.B) {
+			name := "of" + strings.ToLower(memory)
+			h.must("new", "shell", h.workspace("w"), "--name", name, "--detach", "--memory", memory)
+			defer h.must("rm", "--force", name)
+			st, err := h.store.Find(name)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ResetTimer()
+			var rested, forked time.Duration
+			for range b.N {
+				done, err := h.store.Client(st.ID).Snapshot(b.Context(), session.SnapshotRequest{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				rested += done.Rested
+				kept, err := snapshot.Find(snapshot.Folder(h.paths.Folder(st.ID)), done.Name)
+				if err != nil {
+					b.Fatal(err)
+				}
+				begin := time.Now()
+				children, err := snapshot.Fork(b.Context(), h.store, kept, 3, "", snapshot.Options{Executable: program(b)})
+				if err != nil {
+					b.Fatal(err)
+				}
+				forked += time.Since(begin)
+				b.StopTimer()
+				for _, c := range children {
+					h.must("rm", "--force", c.Name)
+				}
+				b.StartTimer()
+			}
+			b.ReportMetric(rested.Seconds()*1e3/float64(b.N), "ms/rest")
+			b.ReportMetric(forked.Seconds()/float64(b.N), "s/three-forks")
+		})
 	}
 }
 
