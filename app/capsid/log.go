@@ -35,6 +35,9 @@ func (c *cli) logCmd() *cobra.Command {
 			if asJSON {
 				return c.json(list)
 			}
+			if from := st.Parent; from != nil {
+				c.note(fmt.Sprintf("It goes on from %s; what was asked for before that is in the log of session %s.", from, from.Session))
+			}
 			if len(list) == 0 {
 				c.note("Nothing yet.")
 				return nil

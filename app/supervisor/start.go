@@ -165,6 +165,11 @@ func (s *Supervisor) openPolicy() (err error) {
 			s.log.Error("close the ledger", "error", err)
 		}
 	})
+	if from := s.sess.Parent; from != nil {
+		if err := s.ledger.WentOn(ledger.Origin{Time: time.Now(), Session: from.Session, Snapshot: from.Snapshot}); err != nil {
+			return fullDisk(err)
+		}
+	}
 	s.followPolicy()
 	s.followLedger()
 	return nil

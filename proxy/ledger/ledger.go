@@ -74,6 +74,19 @@ func Open(path string) (*Ledger, error) {
 	return l, nil
 }
 
+// Origin is a snapshot that a machine went on from.
+type Origin struct {
+	Time     time.Time `json:"time"`
+	Session  string    `json:"session"`
+	Snapshot string    `json:"snapshot"`
+}
+
+// WentOn records that the machine goes on from a snapshot.
+func (l *Ledger) WentOn(o Origin) error {
+	_, err := l.db.Exec(`INSERT INTO origin (time, session, snapshot) VALUES (?, ?, ?)`, o.Time.UnixNano(), o.Session, o.Snapshot)
+	return err
+}
+
 // Begin records that something is under way and returns its ID, with which Finish completes it.
 func (l *Ledger) Begin(e Entry) int64 {
 	e.Done = false

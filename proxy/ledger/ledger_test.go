@@ -151,3 +151,29 @@ func TestAStormOfNamesIsBounded(t *testing.T) {
 		t.Error("the newest was dropped")
 	}
 }
+
+func TestOrigins(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	at := time.Unix(1_900_000_000, 5)
+	for _, snapshot := range []string{"a", "b"} {
+		l, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.WentOn(Origin{at, "00000001", snapshot}); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	list, err := r.Origins()
+	if err != nil || len(list) != 2 || list[1].Snapshot != "b" || list[1].Session != "00000001" || !list[0].Time.Equal(at) {
+		t.Errorf("%+v, %v", list, err)
+	}
+}

@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS entry (
 	decision TEXT NOT NULL, rule TEXT NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS refused ON entry (decision, id) WHERE decision <> 'allow';
+CREATE TABLE IF NOT EXISTS origin (time INTEGER NOT NULL, session TEXT NOT NULL, snapshot TEXT NOT NULL) STRICT;
 PRAGMA user_version = 1;
 `
 
@@ -107,6 +108,26 @@ func Read(path string) (*Reader, error) {
 
 // Query returns rows, oldest first.
 func (r *Reader) Query(q Query) ([]Entry, error) { return query(r.db, q) }
+
+// Origins are the snapshots that the machine went on from, oldest first: what it asked for before each is in the ledger of that session.
+func (r *Reader) Origins() ([]Origin, error) {
+	rows, err := r.db.Query(`SELECT time, session, snapshot FROM origin ORDER BY time, rowid`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []Origin
+	for rows.Next() {
+		var o Origin
+		var at int64
+		if err := rows.Scan(&at, &o.Session, &o.Snapshot); err != nil {
+			return nil, err
+		}
+		o.Time = time.Unix(0, at)
+		out = append(out, o)
+	}
+	return out, rows.Err()
+}
 
 // Close releases the file.
 func (r *Reader) Close() error { return r.db.Close() }
