@@ -36,7 +36,7 @@ func (c *cli) logCmd() *cobra.Command {
 				return c.json(list)
 			}
 			if from := st.Parent; from != nil {
-				c.note(fmt.Sprintf("It goes on from %s; what was asked for before that is in the log of session %s.", from, from.Session))
+				c.note("It goes on from %s; what was asked for before that is in the log of session %s.", from, from.Session)
 			}
 			if len(list) == 0 {
 				c.note("Nothing yet.")

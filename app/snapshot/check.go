@@ -13,13 +13,11 @@ import (
 
 // What a manifest may hold at most.
 const (
-	maxFiles     = 512
-	maxDisks     = 16
-	maxLayers    = 256
-	maxTerminals = 256
-	maxText      = 4096    // bytes of a string
-	maxCells     = 10_000  // columns or rows of a terminal
-	maxSize      = 1 << 44 // bytes of a file: 16 TiB, the largest that ext4 has
+	maxFiles  = 512
+	maxDisks  = 16
+	maxLayers = 256
+	maxText   = 4096    // bytes of a string
+	maxSize   = 1 << 44 // bytes of a file: 16 TiB, the largest that ext4 has
 	// maxWhole bounds files that are read with their holes, which cost nothing to make and a lot to read.
 	maxWhole = 64 << 20
 )
@@ -86,13 +84,6 @@ func (m *Manifest) check() error {
 		return errors.New("a parent that cannot be one")
 	case s.CPUs < 0 || s.Memory < 0 || s.Memory > maxSize:
 		return errors.New("processors or memory that cannot be")
-	case len(m.Terminals) > maxTerminals:
-		return fmt.Errorf("more than %d terminals", maxTerminals)
-	}
-	for _, t := range m.Terminals {
-		if t.Name == "" || !showable(t.Name) || t.Size.Cols < 0 || t.Size.Cols > maxCells || t.Size.Rows < 0 || t.Size.Rows > maxCells {
-			return errors.New("a terminal that cannot be")
-		}
 	}
 	if err := m.checkFiles(); err != nil {
 		return err

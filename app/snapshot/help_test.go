@@ -25,7 +25,7 @@ func testManifest() Manifest {
 		Session: session.Session{ID: testID, Name: "claude-1", Agent: "claude", Workspace: "/home/a/b", Access: session.ReadWrite, CPUs: 2, Memory: 1 << 30, Created: testTime},
 		Backend: "kvm", Capsid: "0.1.0", Image: strings.Repeat("ab", 32), Kind: Memory,
 		Disks: [][]string{{"disk.0", "disk.1"}}, User: control.User{Name: "a", UID: 1000, GID: 1000, Home: "/home/a"},
-		Terminals: []Terminal{{"main", session.Size{Cols: 80, Rows: 24}}}, Note: "before <the> change & so on \u2013 é",
+		Note: "before <the> change & so on \u2013 é",
 	}
 }
 

@@ -43,11 +43,10 @@ type Manifest struct {
 	// Parent is the snapshot that the machine had been restored from; nil when it was booted.
 	Parent *Ref `json:"parent,omitempty"`
 	// Disks has, for each writable disk in order, the names of its layers' files from the bottom to the top.
-	Disks     [][]string      `json:"disks,omitempty"`
-	Files     map[string]File `json:"files"`
-	User      control.User    `json:"user"` // of the guest
-	Terminals []Terminal      `json:"terminals,omitempty"`
-	Note      string          `json:"note,omitempty"` // one line, a person's
+	Disks [][]string      `json:"disks,omitempty"`
+	Files map[string]File `json:"files"`
+	User  control.User    `json:"user"`           // of the guest; without a name when the machine is nobody's yet
+	Note  string          `json:"note,omitempty"` // one line, a person's
 }
 
 // Ref names a snapshot, or with an empty Snapshot a session.
@@ -62,12 +61,6 @@ type File struct {
 	// Layer says that a hole shows what lies below, so that it is something else than a page of zeros. It is set for what Disks names above the bottom, and for a
 	// file "x" beside an "x.base". Layers are sparse.
 	Layer bool `json:"layer,omitempty"`
-}
-
-// Terminal is a terminal that was there.
-type Terminal struct {
-	Name string       `json:"name"`
-	Size session.Size `json:"size"`
 }
 
 const (
