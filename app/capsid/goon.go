@@ -87,8 +87,8 @@ func (c *cli) forkCmd() *cobra.Command {
 		Long: `fork makes sessions that go on from where one is now, each on its own: their programs and terminals go on in every one, with other names, other
 random numbers and disks of their own. Connections to the outside are cut, so that programs make them anew. All share the workspace.
 
-Without --snapshot it takes a snapshot to go on from, which stays. On a terminal it attaches to a single fork at once.`,
-		Example: "  capsid fork claude-1 --count 3\n  capsid fork claude-1 --snapshot before-the-fix --name other-way",
+Without --at it takes a snapshot to go on from, which stays. On a terminal it attaches to a single fork at once.`,
+		Example: "  capsid fork claude-1 --count 3\n  capsid fork claude-1 --at before-the-fix --name other-way",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if count < 1 || count > snapshot.MaxForks {
 				return usageError{fmt.Sprintf("--count is %d; it can be 1 to %d", count, snapshot.MaxForks), cmd}
@@ -120,7 +120,7 @@ Without --snapshot it takes a snapshot to go on from, which stays. On a terminal
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&key, "snapshot", "", "a snapshot of the session to go on from (default: a new one)")
+	f.StringVar(&key, "at", "", "a snapshot of the session to go on from (default: a new one)")
 	f.IntVarP(&count, "count", "n", 1, fmt.Sprintf("how many, at most %d", snapshot.MaxForks))
 	f.StringVar(&name, "name", "", "name of the fork, with a number each where there are several (default: the session's, with -fork and a number)")
 	f.BoolVarP(&detach, "detach", "d", false, "do not attach")

@@ -56,7 +56,7 @@ func TestForkOnATerminal(t *testing.T) {
 		t.Errorf("fork: status %d", code)
 	}
 
-	s = openScreen(t, shared.vars, "snapshot", "onscreen", "--name", "here")
+	s = openScreen(t, shared.vars, "snapshot", "onscreen", "here")
 	s.until(`here: programs rested for`)
 	if code := s.status(); code != 0 {
 		t.Errorf("snapshot: status %d", code)
@@ -78,8 +78,8 @@ func TestInterrupted(t *testing.T) {
 		name, word, says string
 		args             []string
 	}{
-		{"snapshot, frozen", "freeze", "interrupted; the session is as it was", []string{"snapshot", "shared", "--name", "cut"}},
-		{"snapshot, written", "write memory", "interrupted; the session is as it was", []string{"snapshot", "shared", "--name", "cut"}},
+		{"snapshot, frozen", "freeze", "interrupted; the session is as it was", []string{"snapshot", "shared", "cut"}},
+		{"snapshot, written", "write memory", "interrupted; the session is as it was", []string{"snapshot", "shared", "cut"}},
 		{"fork, its snapshot", "write memory", "interrupted; the session is as it was", []string{"fork", "shared", "--name", "cut"}},
 		{"fork, check", "check image", "interrupted; there is no fork", []string{"fork", "shared", "--name", "cut"}},
 		{"fork, machine", "restore machine", "interrupted; there is no fork", []string{"fork", "shared", "--name", "cut"}},

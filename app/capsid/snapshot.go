@@ -14,15 +14,18 @@ func (c *cli) snapshotCmd() *cobra.Command {
 	var r session.SnapshotRequest
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "snapshot ID", Short: "Keep a session as it is now, to go on from there later", Args: exactly(1, "the ID or name of a session"),
+		Use: "snapshot ID [NAME]", Short: "Keep a session as it is now, to go on from there later", Args: between(1, 2, "the ID or name of a session, and perhaps a name for the snapshot"),
 		Long: `snapshot keeps a session as it is now: memory, programs, terminals and disk. Its programs rest for a moment, and the session goes on.
-Of a session that does not run the disk alone is kept: what goes on from that boots.
+Of a session that does not run the disk alone is kept: what goes on from that boots. Without NAME it is snap- and the first free number.
 
 restore takes the session back to it, and fork lets other sessions go on from it. The workspace is no part of it: its files stay as they are.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			store, st, err := c.find(args[0])
 			if err != nil {
 				return err
+			}
+			if len(args) == 2 {
+				r.Name = args[1]
 			}
 			done, err := c.take(cmd.Context(), store, st, r)
 			if err != nil {
@@ -39,7 +42,6 @@ restore takes the session back to it, and fork lets other sessions go on from it
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&r.Name, "name", "", "name of the snapshot (default: snap- and the first free number)")
 	cmd.Flags().StringVar(&r.Note, "note", "", "one line of your own that is shown beside it")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd

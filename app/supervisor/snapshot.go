@@ -39,7 +39,7 @@ func (s *Supervisor) Suspend(ctx context.Context) (session.SnapshotResult, error
 	if err != nil {
 		return session.SnapshotResult{}, err
 	}
-	done, err := s.keep(ctx, session.SnapshotRequest{Name: freeName(list, "suspended-")}, true)
+	done, err := s.keep(ctx, session.SnapshotRequest{Name: snapshot.FreeName(list, "suspended-")}, true)
 	if err != nil {
 		return done, err
 	}
@@ -49,19 +49,6 @@ func (s *Supervisor) Suspend(ctx context.Context) (session.SnapshotResult, error
 		return done, nil
 	case <-ctx.Done():
 		return done, ctx.Err()
-	}
-}
-
-// freeName is the first of prefix1, prefix2 and so on that is free.
-func freeName(list []*snapshot.Snapshot, prefix string) string {
-	taken := map[string]bool{}
-	for _, s := range list {
-		taken[s.Name] = true
-	}
-	for n := 1; ; n++ {
-		if name := fmt.Sprint(prefix, n); !taken[name] {
-			return name
-		}
 	}
 }
 
@@ -77,13 +64,16 @@ func (s *Supervisor) keep(ctx context.Context, r session.SnapshotRequest, stay b
 	if !s.backend.Capabilities().Snapshot {
 		return done, &session.Error{Message: "the backend " + s.backend.Name() + " cannot take snapshots", Hint: "capsid doctor shows the backends"}
 	}
+	if err := snapshot.CheckNote(r.Note); err != nil {
+		return done, err
+	}
 	folder := snapshot.Folder(s.folder)
 	if r.Name == "" {
 		list, err := snapshot.List(folder)
 		if err != nil {
 			return done, err
 		}
-		r.Name = freeName(list, "snap-")
+		r.Name = snapshot.FreeName(list, "snap-")
 	}
 	draft, err := snapshot.New(folder, r.Name)
 	if err != nil {
