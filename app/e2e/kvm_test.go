@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,5 +64,17 @@ func TestSessionOnKVM(t *testing.T) {
 	h.must("kill", "kvm")
 	if st, err := h.store.Find("kvm"); err != nil || st.Error != "" {
 		t.Errorf("after kill: %+v, %v", st, err)
+	}
+	// The next of this size goes on from what the first has left.
+	h.warm("template")
+	warm := h.start("warm", "shell", ws, "--policy", policy, "--cpus", "2", "--memory", "1GiB")
+	if slices.Contains(steps(warm), "boot") {
+		t.Errorf("it boots: %q", steps(warm))
+	}
+	if got := h.must("run", "warm", "--", "sh", "-c", "hostname; nproc; cat hello.txt; curl -s http://allowed.test/"); got != "warm\n2\nfrom the host\nfrom allowed.test" {
+		t.Errorf("a machine that had booted before says %q", got)
+	}
+	for _, step := range warm.Steps {
+		t.Logf("%-20s %v", step.Name, step.Duration)
 	}
 }
