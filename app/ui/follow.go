@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"capsid/app/session"
@@ -219,7 +220,10 @@ func (w *Window) ordered() []*live {
 			}
 			return 1
 		}
-		return a.st.Created.Compare(b.st.Created)
+		if c := a.st.Created.Compare(b.st.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(a.st.Name, b.st.Name)
 	})
 	return families(list)
 }
@@ -247,7 +251,8 @@ func families(list []*live) []*live {
 	var out []*live
 	var add func(s *live, depth int)
 	add = func(s *live, depth int) {
-		s.depth = depth
+		siblings := below[parent(s)]
+		s.depth, s.last = depth, siblings[len(siblings)-1] == s
 		out = append(out, s)
 		for _, c := range below[s] {
 			add(c, depth+1)

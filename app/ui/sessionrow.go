@@ -23,7 +23,8 @@ type sessionRow struct {
 	selected bool
 	hovered  bool
 	bell     bool
-	depth    int // below its parents
+	depth    int  // below its parents
+	last     bool // of the forks of its parent
 	now      time.Time
 	mark     fyne.Resource
 	looked   string // what was drawn last
@@ -41,7 +42,7 @@ func newSessionRow() *sessionRow {
 
 // looks tells apart what is drawn apart.
 func (r *sessionRow) looks() string {
-	return fmt.Sprint(r.st.Name, r.st.State, r.st.Blocked, r.selected, r.bell, r.depth, r.mark.Name(), sessionInfo(r.st, r.now))
+	return fmt.Sprint(r.st.Name, r.st.State, r.st.Blocked, r.selected, r.bell, r.depth, r.last, r.mark.Name(), sessionInfo(r.st, r.now))
 }
 
 // Tapped is called by Fyne.
@@ -109,8 +110,12 @@ func (s *sessionRowRenderer) Layout(size fyne.Size) {
 	s.mark.Resize(fyne.NewSquareSize(18))
 	s.mark.Move(fyne.NewPos(in+10, 13))
 	// Down from the parent's mark, and to this one.
-	s.down.Move(fyne.NewPos(in+4, 0))
-	s.down.Resize(fyne.NewSize(1, 22))
+	down := float32(24)
+	if !s.r.last {
+		down = sessionRowHeight + 2
+	}
+	s.down.Move(fyne.NewPos(in+4, -2))
+	s.down.Resize(fyne.NewSize(1, down))
 	s.across.Move(fyne.NewPos(in+4, 22))
 	s.across.Resize(fyne.NewSize(4, 1))
 	// The dot sits on the mark's corner.

@@ -62,9 +62,9 @@ func (s *sidebar) set(list []session.Status, selected string) {
 			s.rows[st.ID] = row
 		}
 		row.st, row.selected, row.now, row.mark = st, st.ID == selected, s.w.now(), s.w.mark(st.Agent)
-		row.bell, row.depth = false, 0
+		row.bell, row.depth, row.last = false, 0, true
 		if known := s.w.sessions[st.ID]; known != nil {
-			row.bell, row.depth = known.bell, known.depth
+			row.bell, row.depth, row.last = known.bell, known.depth, known.last
 		}
 		if looks := row.looks(); looks != row.looked {
 			row.looked = looks

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/layout"
+	"fyne.io/fyne/v2/widget"
 
 	"capsid/app/session"
 	"capsid/app/snapshot"
@@ -44,31 +46,36 @@ func (w *Window) askSnapshot(s *live) {
 	if len(w.dialogs) > 0 || !w.mayKeep(s) {
 		return
 	}
-	name, note, wrong := newLineEntry(false), newLineEntry(false), newText("", colBad, textSmall)
+	name, note := newLineEntry(false), newLineEntry(false)
 	name.SetPlaceHolder("snap-1 and so on, if left empty")
 	note.SetPlaceHolder("what it is kept for, if you like")
 	w.probe.add("entry", name, func() string { return "snapshot name" })
 	w.probe.add("entry", note, func() string { return "note" })
+	what := "Keeps memory, disk and every program of the machine as they are now. The machine goes on; you can come back to this moment, or fork it, at any time."
+	if !living(s.st.State) {
+		what = "Keeps the disk of the machine, which does not run now. You can come back to it, or fork it, at any time: the machine boots on it."
+	}
+	text := paragraph(what)
+	label := text.Objects[0].(*widget.Label)
+	w.probe.add("text", text, func() string { return label.Text })
 	var d *dialogBox
 	take := func() {
 		r := session.SnapshotRequest{Name: strings.TrimSpace(name.Text), Note: strings.TrimSpace(note.Text)}
-		if r.Name != "" {
-			if err := snapshot.CheckName(r.Name); err != nil {
-				setText(wrong, err.Error()+": "+session.Hint(err), colBad)
-				return
-			}
+		err := snapshot.CheckNote(r.Note)
+		if r.Name != "" && err == nil {
+			err = snapshot.CheckName(r.Name)
+		}
+		if err != nil {
+			label.Importance = widget.DangerImportance
+			label.SetText(sentence(err.Error()) + ": " + session.Hint(err) + ".")
+			return
 		}
 		d.close()
 		w.takeSnapshot(s, r, nil)
 	}
 	form := container.New(layout.NewFormLayout(),
 		container.New(bar{0, 0, 6, 0}, newText("Name", colDim, textBody)), name, container.New(bar{0, 0, 6, 0}, newText("Note", colDim, textBody)), note)
-	what := "Keeps memory, disk and every program of the machine as they are now. The machine goes on; you can come back to this moment, or fork it, at any time."
-	if !living(s.st.State) {
-		what = "Keeps the disk of the machine, which does not run now. You can come back to it, or fork it, at any time: the machine boots on it."
-	}
-	text := paragraph(what)
-	d = w.dialog("Snapshot of "+s.st.Name, cameraIcon(colAccent), 440, container.New(layout.NewCustomPaddedVBoxLayout(8), text, form, wrong),
+	d = w.dialog("Snapshot of "+s.st.Name, cameraIcon(colAccent), 440, container.New(layout.NewCustomPaddedVBoxLayout(8), text, form),
 		w.button("Cancel", plain, func() { d.cancel() }), w.button("Take snapshot", loud, take))
 	name.OnSubmitted, note.OnSubmitted = func(string) { take() }, func(string) { take() }
 	name.onEscape, note.onEscape = d.cancel, d.cancel
@@ -78,12 +85,12 @@ func (w *Window) askSnapshot(s *live) {
 
 // takeSnapshot takes one, then calls then, which may be nil.
 func (w *Window) takeSnapshot(s *live, r session.SnapshotRequest, then func()) {
-	text := "Snapshot"
+	text := "Snapshot of " + s.st.Name
 	if r.Name != "" {
-		text += " " + r.Name
+		text += " (" + r.Name + ")"
 	}
 	var done session.SnapshotResult
-	w.long(s, text+" of "+s.st.Name, "No snapshot of "+s.st.Name+" was taken", func(ctx context.Context) (err error) {
+	w.long(s, text, "No snapshot of "+s.st.Name+" was taken", func(ctx context.Context) (err error) {
 		done, err = w.engine.Snapshot(ctx, s.id, r)
 		return err
 	}, func() {
@@ -199,7 +206,7 @@ func (w *Window) offerAll(n *snapshot.Node, f Family) {
 	}
 	text := "These came from it, and would not be found in the tree any more:"
 	if len(sessions) > 0 {
-		text += "\n\nSessions: " + strings.Join(sessions, ", ") + ". They are stopped and removed with their disks."
+		text += "\n\nSessions: " + strings.Join(sessions, ", ") + ". They are stopped, and removed with their disks and snapshots."
 	}
 	if len(snaps) > 0 {
 		text += "\n\nSnapshots: " + strings.Join(snaps, ", ") + "."
@@ -288,6 +295,7 @@ func (w *Window) fork(s *live, ref session.SnapshotRef, count int) {
 		for i, st := range list {
 			names[i] = st.Name
 		}
+		slices.Sort(names) // they came up in any order
 		w.note("Forked: "+strings.Join(names, ", "), false)
 	})
 }

@@ -100,7 +100,11 @@ func TestTreeOfSnapshots(t *testing.T) {
 		}
 	}
 	b.tap("node", "session claude-1-fork-1") // not in the store: nothing happens
-	b.f.put(func() session.Status { st := running("00000002", "claude-1-fork-1"); st.State = session.Stopped; return st }())
+	b.f.put(func() session.Status {
+		st := running("00000002", "claude-1-fork-1")
+		st.State = session.Stopped
+		return st
+	}())
 	b.until("the fork is known", func() bool { return b.shows("node", "session claude-1-fork-1: stopped") })
 	b.tap("node", "session claude-1-fork-1")
 	if b.w.current().id != "00000002" {
@@ -140,11 +144,13 @@ func TestProgressAndCancel(t *testing.T) {
 	b.f.mu.Unlock()
 	b.tap("tab", "Snapshots")
 	b.w.takeSnapshot(b.w.current(), session.SnapshotRequest{Name: "mine"}, nil)
-	b.until("it shows", func() bool { return b.shows("text", "work: Snapshot mine of claude-1") && b.shows("button", "Cancel") })
+	b.until("it shows", func() bool {
+		return b.shows("text", "work: Snapshot of claude-1 (mine)") && b.shows("button", "Cancel")
+	})
 	st := running("00000001", "claude-1")
 	st.Work = &session.Work{Name: "snapshot mine", Stage: "write memory", Done: 5e7, Total: 2e8}
 	c.events <- session.Event{Kind: session.StatusEvent, Status: &st}
-	b.until("how far it is shows", func() bool { return b.shows("text", "work: Snapshot mine of claude-1 write memory, 50 MB of 200 MB") })
+	b.until("how far it is shows", func() bool { return b.shows("text", "work: Snapshot of claude-1 (mine) write memory, 50 MB of 200 MB") })
 	if b.w.work.part != 0.25 || b.w.work.done.Size().Width*4 != b.w.work.line.Size().Width {
 		t.Errorf("%v of the line is drawn: %v of %v", b.w.work.part, b.w.work.done.Size(), b.w.work.line.Size())
 	}
@@ -175,7 +181,9 @@ func TestFailedSnapshotIsTold(t *testing.T) {
 	b, _ := withSession(t)
 	b.f.keepErr = &session.Error{Message: "the disk is full", Hint: "make room"}
 	b.w.takeSnapshot(b.w.current(), session.SnapshotRequest{}, nil)
-	b.until("it is told", func() bool { return b.shows("text", "No snapshot of claude-1 was taken") && b.shows("text", "the disk is full") })
+	b.until("it is told", func() bool {
+		return b.shows("text", "No snapshot of claude-1 was taken") && b.shows("text", "the disk is full")
+	})
 }
 
 func TestForkOpensBesideItsParent(t *testing.T) {
@@ -248,15 +256,24 @@ func TestRestoreSaysWhatIsLost(t *testing.T) {
 	if b.f.called() != "[]" {
 		t.Fatalf("without a yes: %s", b.f.called())
 	}
+	before := b.w.active.term
 	b.tap("button", "Restore…")
 	b.tap("button", "Snapshot first, then restore")
 	b.until("both are done in turn", func() bool {
 		return b.f.called() == `[snapshot 00000001 snap-1 "before the restore of snap-2" restore 00000001/snap-2]`
 	})
-	b.until("it runs", func() bool { s := b.w.current(); return s.task == nil && s.st.State == session.Running && s.cancel == nil })
+	b.until("it runs", func() bool {
+		s := b.w.current()
+		return s.task == nil && s.st.State == session.Running && s.cancel == nil
+	})
+	if b.w.active.term == nil || b.w.active.term == before {
+		t.Error("the terminal still shows what was there before")
+	}
 	b.tap("button", "Restore…")
 	b.tap("button", "Restore")
-	b.until("the engine is asked", func() bool { return strings.HasSuffix(b.f.called(), "restore 00000001/snap-2 restore 00000001/snap-2]") })
+	b.until("the engine is asked", func() bool {
+		return strings.HasSuffix(b.f.called(), "restore 00000001/snap-2 restore 00000001/snap-2]")
+	})
 	b.until("it runs", func() bool { return b.w.current().task == nil })
 }
 
@@ -347,6 +364,8 @@ func TestSuspendedSessionIsResumed(t *testing.T) {
 	b.w.openSession("00000001")
 	b.until("its pane says so", func() bool { return b.shows("text", "claude-1 is suspended") })
 	b.tap("button", "Resume")
-	b.until("it goes on", func() bool { return strings.HasSuffix(b.f.called(), "restore 00000001/suspended-1]") && b.w.current().st.State == session.Running })
+	b.until("it goes on", func() bool {
+		return strings.HasSuffix(b.f.called(), "restore 00000001/suspended-1]") && b.w.current().st.State == session.Running
+	})
 	b.until("its terminal is back", func() bool { return b.w.active.view == "terminal" && b.w.current().task == nil })
 }

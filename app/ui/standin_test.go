@@ -414,7 +414,7 @@ func (f *standIn) Fork(ctx context.Context, from session.SnapshotRef, count int,
 	for i := range count {
 		st := running(fmt.Sprintf("000000f%d", i), fmt.Sprintf("claude-1-fork-%d", i+1))
 		f.client(st.ID).noTerminal = errors.New("no terminal here")
-		st.State, st.Parent = session.Starting, &session.SnapshotRef{Session: from.Session, Snapshot: "fork-1"}
+		st.State, st.Parent, st.Created = session.Starting, &session.SnapshotRef{Session: from.Session, Snapshot: "fork-1"}, time.Unix(1e9+60, 0)
 		f.put(st)
 		on(st)
 		list = append(list, st)

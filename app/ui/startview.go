@@ -133,7 +133,7 @@ func newGoneView(p *pane) fyne.CanvasObject {
 }
 
 // paragraph is wrapped text that begins at the very edge, as titles do.
-func paragraph(text string) fyne.CanvasObject {
+func paragraph(text string) *fyne.Container {
 	l := widget.NewLabel(text)
 	l.Wrapping = fyne.TextWrapWord
 	l.Selectable = true

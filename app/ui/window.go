@@ -83,6 +83,7 @@ type live struct {
 	cancel    context.CancelFunc // of a start that this window made and that is under way
 	task      *task              // nil when this window has asked for nothing long
 	depth     int                // how many sessions in the list it was forked from
+	last      bool               // of its parent's forks in the list
 	gate      gate
 	asked     gate // for the Blocked list
 }
