@@ -62,9 +62,7 @@ func lives(st session.Status) bool {
 func (c *cli) check(ctx context.Context, store *session.Store, s *snapshot.Snapshot) error {
 	meter := c.workProgress()
 	defer meter.end()
-	ref := s.Ref()
-	record := filepath.Join(store.Paths().Runtime, "verified-"+ref.Session+"-"+ref.Snapshot)
-	return s.VerifyOnce(ctx, record, func(done, total int64) {
+	return s.VerifyOnce(ctx, store.Paths(), func(done, total int64) {
 		meter.show(&session.Work{Name: "snapshot " + s.Name, Stage: "check", Done: done, Total: total})
 	})
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"capsid/app/session"
@@ -88,7 +90,25 @@ func Fork(ctx context.Context, store *session.Store, s *Snapshot, count int, nam
 			list = append(list, *st)
 		}
 	}
-	return list, errors.Join(errs...)
+	return list, inOneLine(errs)
+}
+
+// inOneLine joins errors as the one line that a person gets, each text once, with the first one's next step.
+func inOneLine(errs []error) error {
+	var texts []string
+	var first error
+	for _, err := range errs {
+		if err == nil || slices.Contains(texts, err.Error()) {
+			continue
+		}
+		if texts = append(texts, err.Error()); first == nil {
+			first = err
+		}
+	}
+	if len(texts) < 2 {
+		return first
+	}
+	return &session.Error{Message: strings.Join(texts, "; "), Hint: session.Hint(first), Kind: first}
 }
 
 // maxTogether is how many forks come up at the same time.

@@ -244,13 +244,20 @@ func FreeName(list []*Snapshot, prefix string) string {
 	}
 }
 
-// VerifyOnce is Verify, but for a snapshot that was verified before and was not written to since; see package verified, also for record.
-func (s *Snapshot) VerifyOnce(ctx context.Context, record string, progress func(done, total int64)) error {
-	return verified.Once(record, s.paths(), verified.Write, func() error { return s.Verify(ctx, progress) })
+// VerifyOnce is Verify, but for a snapshot that was verified before and was not written to since; see package verified.
+func (s *Snapshot) VerifyOnce(ctx context.Context, p session.Paths, progress func(done, total int64)) error {
+	return verified.Once(s.record(p), s.paths(), verified.Write, func() error { return s.Verify(ctx, progress) })
 }
 
 // MarkVerified records that a snapshot is as its manifest says: Commit has just read it.
-func (s *Snapshot) MarkVerified(record string) { verified.Mark(record, s.paths(), verified.Write) }
+func (s *Snapshot) MarkVerified(p session.Paths) {
+	verified.Mark(s.record(p), s.paths(), verified.Write)
+}
+
+func (s *Snapshot) record(p session.Paths) string {
+	ref := s.Ref()
+	return filepath.Join(p.Runtime, "verified-"+ref.Session+"-"+ref.Snapshot)
+}
 
 func (s *Snapshot) paths() []string {
 	paths := []string{s.Path(manifestFile)}

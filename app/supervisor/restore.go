@@ -49,7 +49,7 @@ func (s *Supervisor) openOrigin(ctx context.Context) (*origin, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := kept.VerifyOnce(ctx, s.record(kept.Ref()), nil); err != nil {
+	if err := kept.VerifyOnce(ctx, s.cfg.Paths, nil); err != nil {
 		return nil, err
 	}
 	end()

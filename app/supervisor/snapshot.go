@@ -91,7 +91,7 @@ func (s *Supervisor) keep(ctx context.Context, r session.SnapshotRequest, stay b
 		return done, fullDisk(err)
 	}
 	done.Rested, done.Bytes = frozen.rested, snapshot.Freed(kept.Dir)
-	s.notice("info", fmt.Sprintf("snapshot %s was taken; programs rested for %v", r.Name, done.Rested.Round(time.Millisecond)))
+	s.notice("info", fmt.Sprintf("snapshot %s was taken: %.1f MB; programs rested for %v", r.Name, float64(done.Bytes)/1e6, done.Rested.Round(time.Millisecond)))
 	return done, nil
 }
 
@@ -119,7 +119,7 @@ func (s *Supervisor) commit(ctx context.Context, draft *snapshot.Draft, m snapsh
 	if err != nil {
 		return nil, err
 	}
-	kept.MarkVerified(s.record(kept.Ref()))
+	kept.MarkVerified(s.cfg.Paths)
 	return kept, nil
 }
 
@@ -210,9 +210,4 @@ func (s *Supervisor) saveAround(ctx context.Context, dir string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, aroundFile), text, 0o600)
-}
-
-// record is where it is kept that a snapshot was verified.
-func (s *Supervisor) record(ref snapshot.Ref) string {
-	return filepath.Join(s.cfg.Paths.Runtime, "verified-"+ref.Session+"-"+ref.Snapshot)
 }

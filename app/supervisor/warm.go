@@ -129,7 +129,7 @@ func (s *Supervisor) openWarm(ctx context.Context) *origin {
 		}
 		var from *origin
 		if err == nil {
-			err = kept.VerifyOnce(ctx, s.record(kept.Ref()), nil)
+			err = kept.VerifyOnce(ctx, s.cfg.Paths, nil)
 		}
 		if err == nil {
 			from, err = s.readOrigin(kept)

@@ -100,9 +100,7 @@ func (l *Local) Restore(ctx context.Context, to session.SnapshotRef, on func(ses
 	}
 	if living(st.State) {
 		// What runs is worth more than a snapshot that turns out to be damaged when it is gone.
-		// The record is the one that the supervisor goes by, so that what it has just written or read is not read again.
-		record := filepath.Join(l.Store.Paths().Runtime, "verified-"+to.Session+"-"+to.Snapshot)
-		if err := s.VerifyOnce(ctx, record, nil); err != nil {
+		if err := s.VerifyOnce(ctx, l.Store.Paths(), nil); err != nil {
 			return st, err
 		}
 		if err := l.Store.Kill(ctx, st.ID); err != nil && !errors.Is(err, session.ErrNotRunning) {
