@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -111,10 +110,6 @@ func (s *Supervisor) restore(ctx context.Context, from *origin, cfg vmm.Config) 
 	restorer, ok := s.backend.(vmm.Restorer)
 	if !ok {
 		return nil, &session.Error{Message: "the backend " + s.backend.Name() + " cannot restore snapshots", Hint: "capsid doctor shows the backends"}
-	}
-	// What an earlier machine of this session left; the new one has its own.
-	if err := os.Remove(filepath.Join(s.folder, "ram.base")); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
 	}
 	return restorer.Restore(ctx, cfg, from.Dir)
 }

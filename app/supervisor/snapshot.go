@@ -21,8 +21,11 @@ const (
 	aroundFile = "around.json" // around
 )
 
-// thawTime is how long the guest may take to let its programs run on.
-const thawTime = time.Minute
+// How long the guest may take to stop its programs, and to let them run on: one that does neither must not keep the session from being paused or ended.
+const (
+	freezeTime = time.Minute
+	thawTime   = time.Minute
+)
 
 // Snapshot keeps the machine as it is. Its programs rest for the time that it takes to freeze them; what was frozen is written while they go on.
 func (s *Supervisor) Snapshot(ctx context.Context, r session.SnapshotRequest) (session.SnapshotResult, error) {
@@ -168,9 +171,14 @@ func (s *Supervisor) freeze(ctx context.Context, dir string, stay bool, stage fu
 		defer cancel()
 		return errors.Join(machine.Resume(late), thaw())
 	}
-	err = s.control.Freeze(ctx)
+	limit, cancel := context.WithTimeoutCause(ctx, freezeTime, fmt.Errorf("the guest did not stop its programs within %v", freezeTime))
+	defer cancel()
+	err = s.control.Freeze(limit)
 	if err == nil {
-		err = s.saveAround(ctx, dir)
+		err = s.saveAround(limit, dir)
+	}
+	if err != nil && ctx.Err() == nil && limit.Err() != nil {
+		err = context.Cause(limit)
 	}
 	if err != nil {
 		return f, errors.Join(err, thaw())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -88,6 +89,10 @@ func (s *Supervisor) bringUp(ctx context.Context, img *image.Image, from *origin
 		return err
 	}
 	if err := s.startShare(ctx, from); err != nil {
+		return err
+	}
+	// What snapshots of an earlier machine of this session differed from; the new one has its own.
+	if err := os.Remove(filepath.Join(s.folder, "ram.base")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	cfg := vmm.Config{
