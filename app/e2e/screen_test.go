@@ -20,12 +20,18 @@ type screen struct {
 	change chan struct{} // closed and renewed at each change
 }
 
+// look looks at the terminal that the session's agent runs in.
 func (h *house) look(st session.Status) *screen {
+	h.t.Helper()
+	return h.lookAt(st, session.MainTerminal)
+}
+
+func (h *house) lookAt(st session.Status, name string) *screen {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	const cols, rows = 120, 40
-	conn, err := h.store.Client(st.ID).Terminal(ctx, session.MainTerminal, cols, rows)
+	conn, err := h.store.Client(st.ID).Terminal(ctx, name, cols, rows)
 	if err != nil {
 		h.t.Fatalf("attach: %v", err)
 	}
@@ -61,12 +67,17 @@ func (s *screen) await(text string) {
 
 // shows waits for a text, but no longer than limit.
 func (s *screen) shows(text string, limit time.Duration) bool {
+	return s.becomes(func() bool { return strings.Contains(flat(s.text()), flat(text)) }, limit)
+}
+
+// becomes waits until the screen is so, but no longer than limit.
+func (s *screen) becomes(so func() bool, limit time.Duration) bool {
 	deadline := time.After(limit)
 	for {
 		s.mu.Lock()
 		change := s.change
 		s.mu.Unlock()
-		if strings.Contains(flat(s.text()), flat(text)) {
+		if so() {
 			return true
 		}
 		select {

@@ -70,6 +70,7 @@ func (s *Server) messages(w http.ResponseWriter, r *http.Request) {
 	}
 	for _, word := range words(t.text) {
 		if t.word == "" {
+			s.halt.Load().await(r.Context(), strings.TrimSpace(word))
 			e.send("content_block_delta", object{"type": "content_block_delta", "index": 0, "delta": object{"type": "text_delta", "text": word}})
 		}
 	}

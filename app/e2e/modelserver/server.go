@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,6 +34,7 @@ type Server struct {
 	CAFile  string // PEM of the authority that signed its certificate
 
 	http *http.Server
+	halt atomic.Pointer[Halt]
 }
 
 // Start listens on loopback; dir receives the authority's certificate.
