@@ -11,12 +11,12 @@
 SHELL = /bin/bash
 GO ?= go
 export CAPSID_BIN = $(CURDIR)/bin
-TEST_FLAGS ?= -count=1 -timeout 30m
+TEST_FLAGS ?= -count=1 -timeout 60m
 # Packages that boot machines or open windows: one at a time, since emulation takes all processors that there are.
 MACHINES = ./vmm/soft ./app/lab ./app/capsid ./app/e2e ./app/ui
 # Packages that are tested on the lab's /dev/kvm, one after another; and of app/e2e what is about it.
 LAB ?= ./vmm/kvm/board ./vmm/kvm
-LAB_E2E ?= TestSessionOnKVM
+LAB_E2E ?= TestSessionOnKVM|TestForkOnKVM
 LAB_ARM64 ?= ./vmm/kvm/board ./vmm/kvm
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
