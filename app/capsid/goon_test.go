@@ -154,7 +154,7 @@ func TestRestoreChecksFirst(t *testing.T) {
 	}
 	dir := filepath.Join(snapshots(store, shared.st.ID), "bitten")
 	defer snapshot.Remove(dir, nil)
-	f, err := os.OpenFile(filepath.Join(dir, "names.json"), os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(dir, "around.json"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestRestoreChecksFirst(t *testing.T) {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
 	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), `snapshot "bitten" is damaged: names.json: `) {
+	if err == nil || !strings.Contains(string(out), `snapshot "bitten" is damaged: around.json: `) {
 		t.Errorf("%v, %s", err, out)
 	}
 	if st, err := store.Client(shared.st.ID).Status(ctx); err != nil || st.State != session.Running {
