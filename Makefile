@@ -81,7 +81,7 @@ bench-lab:
 	@sh packaging/deps.sh test
 	$(MAKE) image
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 3x -timeout 30m \
-		-exec "'$(CURDIR)/bin/capsid-lab' -module vhost_vsock -with '$$(command -v qemu-system-x86_64)' -with /usr/share/qemu/qboot.rom" ./vmm/kvm
+		-exec "'$(CURDIR)/bin/capsid-lab' -module vhost_vsock -with '$$(command -v qemu-system-x86_64)' -with /usr/share/qemu/qboot.rom" -p 1 ./vmm/kvm/board ./vmm/kvm
 
 clean:
 	rm -rf bin

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -162,6 +163,57 @@ func BenchmarkFork(b *testing.B) {
 			b.ReportMetric(forked.Seconds()/float64(b.N), "s/three-forks")
 		})
 	}
+}
+
+// BenchmarkIdle measures what ten idle sessions of one template take of the host's memory, beside one: the proportional set sizes of all their processes (proc_pid_smaps(5)).
+func BenchmarkIdle(b *testing.B) {
+	h := newHouse(b)
+	ws := h.workspace("w")
+	h.must("new", "shell", ws, "--name", "first", "--detach")
+	h.must("rm", "--force", "first")
+	for range b.N {
+		var pids []int
+		var one, all float64
+		for i := range 10 {
+			name := fmt.Sprintf("idle%d", i)
+			h.must("new", "shell", ws, "--name", name, "--detach")
+			st, err := h.store.Find(name)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for pid := range family(b, st.PID) {
+				pids = append(pids, pid)
+			}
+			if i == 0 {
+				one = memoryOf(b, pids)
+			}
+		}
+		all = memoryOf(b, pids)
+		b.ReportMetric(one, "MiB/one")
+		b.ReportMetric(all, "MiB/ten")
+		b.ReportMetric(all/one, "ratio")
+		for i := range 10 {
+			h.must("rm", "--force", fmt.Sprintf("idle%d", i))
+		}
+	}
+}
+
+// memoryOf is in MiB.
+func memoryOf(b *testing.B, pids []int) (sum float64) {
+	b.Helper()
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(text), "\nPss:")
+		var kib float64
+		if _, err := fmt.Sscan(rest, &kib); err != nil {
+			b.Fatal(err)
+		}
+		sum += kib / 1024
+	}
+	return sum
 }
 
 // BenchmarkRun measures `capsid run ID -- true` in a running session, beside true on the host.

@@ -99,7 +99,7 @@ func names(t *testing.T, folder string) string {
 }
 
 // family returns a process and its descendants, each as a descriptor that is ready to be read when it has ended.
-func family(t *testing.T, pid int) map[int]int {
+func family(t testing.TB, pid int) map[int]int {
 	t.Helper()
 	fds := map[int]int{}
 	t.Cleanup(func() {

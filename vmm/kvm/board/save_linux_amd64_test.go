@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -46,7 +47,7 @@ type saved struct {
 	diff          bool
 }
 
-func take(t testing.TB, b *Board, stay bool) saved {
+func newSaved(t testing.TB) saved {
 	t.Helper()
 	open := func(name string) *os.File {
 		f, err := os.Create(filepath.Join(t.TempDir(), name))
@@ -56,7 +57,12 @@ func take(t testing.TB, b *Board, stay bool) saved {
 		t.Cleanup(func() { f.Close() })
 		return f
 	}
-	s := saved{memory: open("ram"), state: open("state")}
+	return saved{memory: open("ram"), state: open("state")}
+}
+
+func take(t testing.TB, b *Board, stay bool) saved {
+	t.Helper()
+	s := newSaved(t)
 	var err error
 	if s.diff, err = b.Snapshot(Snapshot{RAM: s.memory, State: s.state, Stay: stay}); err != nil {
 		t.Fatal(err)
@@ -91,15 +97,19 @@ func countingBoard(t testing.TB) (Config, *Board) {
 	return cfg, b
 }
 
-// TestClones: many machines go on from one moment, each by itself, and the first is not disturbed.
+// TestClones: many machines go on from one moment, each by itself, and the first is not disturbed. CAPSID_CLONES says how many; 100 without it.
 func TestClones(t *testing.T) {
+	clones, err := strconv.Atoi(os.Getenv("CAPSID_CLONES"))
+	if err != nil {
+		clones = 100
+	}
 	cfg, b := countingBoard(t)
 	b.passes(t, 1000)
 	s := take(t, b, false)
 	at := s.counted(t)
 	b.passes(t, at)
 	ids := map[string]bool{}
-	for i := range 100 {
+	for i := range clones {
 		c, err := Restore(cfg, Restored{Base: s.memory, State: s.state})
 		if err != nil {
 			t.Fatal(err)
@@ -116,8 +126,8 @@ func TestClones(t *testing.T) {
 		c.passes(t, at)
 		c.Close()
 	}
-	if len(ids) != 100 {
-		t.Errorf("100 clones have %d generation IDs", len(ids))
+	if len(ids) != clones {
+		t.Errorf("%d clones have %d generation IDs", clones, len(ids))
 	}
 	if n := s.counted(t); n != at {
 		t.Errorf("the snapshot changed from %d to %d", at, n)
@@ -274,4 +284,47 @@ func BenchmarkRestore(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkPause is how long a machine rests for its first snapshot: until its memory is frozen in place, whatever its size; what is frozen is written while it goes on.
+func BenchmarkPause(b *testing.B) {
+	for _, mib := range []int64{256, 1024, 4096} {
+		b.Run(fmt.Sprintf("%d MiB", mib), func(b *testing.B) {
+			cfg := tinyBoard(b, counting)
+			cfg.Disks, cfg.CPUs, cfg.Memory = nil, 1, mib<<20
+			var rested time.Duration
+			for range b.N {
+				m, err := New(cfg)
+				if err != nil {
+					b.Fatal(err)
+				}
+				m.passes(b, 1)
+				s := newSaved(b)
+				begun := time.Now()
+				if _, err := m.Snapshot(Snapshot{RAM: s.memory, State: s.state, Frozen: func() { rested += time.Since(begun) }}); err != nil {
+					b.Fatal(err)
+				}
+				m.Close()
+			}
+			b.ReportMetric(float64(rested.Microseconds())/1e3/float64(b.N), "ms/rest")
+		})
+	}
+}
+
+// BenchmarkClone makes a machine of a snapshot, lets it count on, and ends it.
+func BenchmarkClone(b *testing.B) {
+	cfg, m := countingBoard(b)
+	m.passes(b, 1000)
+	s := take(b, m, true)
+	at := s.counted(b)
+	for b.Loop() {
+		c, err := Restore(cfg, Restored{Base: s.memory, State: s.state})
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.Resume()
+		c.passes(b, at)
+		c.Close()
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "clones/s")
 }
