@@ -114,12 +114,11 @@ func inOneLine(errs []error) error {
 // maxTogether is how many forks come up at the same time.
 const maxTogether = 4
 
-// goingOn is the session that goes on from s with the settings of of.
+// goingOn is the session that goes on from s with the settings of of, whose machine it is or was; only which backend saved it the manifest alone knows.
 func goingOn(of session.Session, s *Snapshot) session.Session {
 	ref := s.Ref()
 	of.Parent = &ref
-	of.Backend, of.Image = s.Manifest.Backend, s.Manifest.Image
-	of.CPUs, of.Memory = s.Manifest.Session.CPUs, s.Manifest.Session.Memory
+	of.Backend = s.Manifest.Backend
 	return of
 }
 

@@ -49,7 +49,7 @@ func (s *Supervisor) start(ctx context.Context) error {
 	err = s.bringUp(ctx, img, from)
 	if err != nil && from != nil && from.warm && ctx.Err() == nil {
 		s.down.runTo(up)
-		s.dropWarm(from, err)
+		s.refuse(from.Name, err)
 		from = nil
 		err = s.bringUp(ctx, img, nil)
 	}

@@ -146,9 +146,7 @@ func (s *Supervisor) openWarm(ctx context.Context) *origin {
 	return nil
 }
 
-// dropWarm throws away a machine that did not come up.
-func (s *Supervisor) dropWarm(from *origin, err error) { s.refuse(from.Name, err) }
-
+// refuse says why a machine that was kept warm is not used, and throws it away.
 func (s *Supervisor) refuse(name string, err error) {
 	s.notice("info", "the machine boots, since the one that was kept warm cannot be used: "+err.Error())
 	if err := warm.Open(s.cfg.Paths).Remove(name); err != nil && !errors.Is(err, snapshot.ErrUnknown) {
